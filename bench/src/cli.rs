@@ -1,0 +1,141 @@
+//! The command line: every parameter of a run, with its default.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::Serialize;
+
+use crate::wire::Era;
+
+/// Measures the gateway's CPU per call beside nginx, in one run.
+#[derive(Parser)]
+#[command(version)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Measure gateway, nginx and the bare upstream; print a table, write the raw results, judge the ratio.
+    Run(RunOptions),
+    /// Serve the light MCP upstream of both eras; prints `ready URL`.
+    Upstream(UpstreamOptions),
+    /// One cell of the matrix, as started by `run`; prints one JSON line.
+    #[command(hide = true)]
+    Load(LoadOptions),
+}
+
+#[derive(Args, Serialize)]
+pub(crate) struct RunOptions {
+    /// The release binary of the gateway.
+    #[arg(long, required_unless_present = "without_gateway")]
+    pub(crate) gateway: Option<PathBuf>,
+    /// Measure only nginx and the bare upstream.
+    #[arg(long, conflicts_with = "gateway")]
+    pub(crate) without_gateway: bool,
+    /// The nginx binary; by default it is looked for in PATH and /usr/sbin.
+    #[arg(long)]
+    pub(crate) nginx: Option<PathBuf>,
+    /// nginx worker processes; 0 means one per core that it may use, as many as
+    /// the gateway's runtime takes.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) nginx_workers: usize,
+    /// Longest measured interval of one cell.
+    #[arg(long, default_value_t = 3.0)]
+    pub(crate) seconds: f64,
+    /// A cell also ends after this many measured calls.
+    #[arg(long, default_value_t = 30_000)]
+    pub(crate) calls_max: u64,
+    /// Unmeasured load before each cell.
+    #[arg(long, default_value_t = 300)]
+    pub(crate) warmup_ms: u64,
+    /// How often each cell is measured; the medians over rounds count.
+    #[arg(long, default_value_t = 5)]
+    pub(crate) rounds: u32,
+    /// Connection counts.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 32, 256])]
+    pub(crate) connections: Vec<usize>,
+    /// Payload sizes in bytes, of the argument and of the echoed text.
+    #[arg(long, value_delimiter = ',', default_values_t = [200, 10_240])]
+    pub(crate) payloads: Vec<usize>,
+    /// Client eras.
+    #[arg(long, value_delimiter = ',', value_enum, default_values_t = [Era::Legacy, Era::Modern])]
+    pub(crate) eras: Vec<Era>,
+    /// The era that the gateway is told its upstream has.
+    #[arg(long, value_enum, default_value_t = UpstreamEra::Match)]
+    pub(crate) upstream_era: UpstreamEra,
+    /// On which cores the parties may run.
+    #[arg(long, value_enum, default_value_t = Pin::None)]
+    pub(crate) pin: Pin,
+    /// Fail when the median ratio gateway/nginx of any cell is above this.
+    #[arg(long)]
+    pub(crate) ratio_max: Option<f64>,
+    /// Folder of the raw results.
+    #[arg(long, default_value = "bench/results")]
+    pub(crate) results: PathBuf,
+}
+
+/// Placement. Whether two processes that wake each other share a core changes the CPU per call several times over at
+/// one connection, and the scheduler's choice is not the proxy's merit; pinning takes that choice away.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Pin {
+    /// The scheduler decides.
+    None,
+    /// The proxies on the last core, generator and upstream on the first.
+    Apart,
+    /// Everything on the last core: the steadiest CPU per call, and no figure for throughput.
+    Together,
+}
+
+/// What the gateway's configuration says about the upstream.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum UpstreamEra {
+    /// The client's era: no translation is measured.
+    Match,
+    /// Let the gateway probe.
+    Auto,
+    /// Always legacy.
+    Legacy,
+    /// Always modern.
+    Modern,
+}
+
+#[derive(Args)]
+pub(crate) struct UpstreamOptions {
+    /// Where to listen; port 0 lets the system choose.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    pub(crate) listen: SocketAddr,
+}
+
+#[derive(Args)]
+pub(crate) struct LoadOptions {
+    /// Address of the server under load.
+    #[arg(long)]
+    pub(crate) address: SocketAddr,
+    /// Path of the MCP endpoint.
+    #[arg(long, default_value = "/mcp")]
+    pub(crate) path: String,
+    #[arg(long, value_enum)]
+    pub(crate) era: Era,
+    #[arg(long)]
+    pub(crate) connections: usize,
+    /// Bytes of the argument's text.
+    #[arg(long)]
+    pub(crate) payload: usize,
+    #[arg(long)]
+    pub(crate) seconds: f64,
+    #[arg(long)]
+    pub(crate) calls_max: u64,
+    #[arg(long)]
+    pub(crate) warmup_ms: u64,
+    /// Processes whose CPU is charged to the proxy.
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) proxy_pids: Vec<i32>,
+    /// Processes whose CPU is charged to the upstream.
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) upstream_pids: Vec<i32>,
+}

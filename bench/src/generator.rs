@@ -1,0 +1,218 @@
+//! The closed loop: N connections, each sending its next call when the last one is answered.
+//! Every answer is checked; an interval ends after its time or its number of calls, whichever comes first.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use hdrhistogram::Histogram;
+use hyper::Uri;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::cli::LoadOptions;
+use crate::client::{Client, Fault};
+use crate::cpu::{CpuTime, MachineTime};
+use crate::sample::{CpuPerCall, Sample};
+use crate::wire::CallTemplate;
+
+/// Longest time for opening all sessions, and for the answers that are still out when the interval ends.
+const PATIENCE: Duration = Duration::from_secs(10);
+const LATENCY_NS_MAX: u64 = 60_000_000_000;
+const ERROR_TEXTS_MAX: usize = 3;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Warmup,
+    Measured,
+    Over,
+}
+
+/// What the connections of this thread share.
+struct Shared {
+    phase: Cell<Phase>,
+    calls: Cell<u64>,
+    calls_max: u64,
+    latency_ns: RefCell<Histogram<u64>>,
+    errors: Cell<u64>,
+    error_texts: RefCell<Vec<String>>,
+    /// Connections that still send.
+    active: Cell<usize>,
+    /// Connections that are open or have failed to open.
+    opened: Cell<usize>,
+    changed: Notify,
+}
+
+impl Shared {
+    fn new(options: &LoadOptions) -> Result<Self> {
+        Ok(Self {
+            phase: Cell::new(Phase::Warmup),
+            calls: Cell::new(0),
+            calls_max: options.calls_max,
+            latency_ns: RefCell::new(Histogram::new_with_bounds(1, LATENCY_NS_MAX, 3)?),
+            errors: Cell::new(0),
+            error_texts: RefCell::new(Vec::new()),
+            active: Cell::new(options.connections),
+            opened: Cell::new(0),
+            changed: Notify::new(),
+        })
+    }
+
+    fn answered(&self, latency: Duration) {
+        if self.phase.get() != Phase::Measured {
+            return;
+        }
+        let nanos = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
+        self.latency_ns.borrow_mut().saturating_record(nanos);
+        self.calls.set(self.calls.get() + 1);
+        if self.calls.get() >= self.calls_max {
+            self.changed.notify_one();
+        }
+    }
+
+    fn failed(&self, count: u64, text: impl ToString) {
+        self.errors.set(self.errors.get() + count);
+        let mut texts = self.error_texts.borrow_mut();
+        if texts.len() < ERROR_TEXTS_MAX {
+            texts.push(text.to_string());
+        }
+    }
+
+    async fn until(&self, condition: impl Fn(&Self) -> bool) {
+        while !condition(self) {
+            self.changed.notified().await;
+        }
+    }
+}
+
+/// Runs one cell.
+pub(crate) async fn measure(options: &LoadOptions) -> Result<Sample> {
+    ensure!(options.connections > 0 && options.calls_max > 0, "a cell needs connections and calls");
+    let shared = Rc::new(Shared::new(options)?);
+    let mut loops = start_loops(options, &shared)?;
+    let opened = shared.until(|s| s.opened.get() == options.connections);
+    if timeout(PATIENCE, opened).await.is_err() {
+        let missing = options.connections - shared.opened.get();
+        shared.failed(missing as u64, format!("{missing} connections did not open within {PATIENCE:?}"));
+        return sample(&shared, Duration::ZERO, &Meters::default());
+    }
+    tokio::time::sleep(Duration::from_millis(options.warmup_ms)).await;
+
+    let before = Meters::read(options)?;
+    let started = Instant::now();
+    shared.phase.set(Phase::Measured);
+    let over = shared.until(|s| s.calls.get() >= s.calls_max || s.active.get() == 0);
+    // Reaching the time limit is the normal end of a slow cell.
+    let _ = timeout(Duration::from_secs_f64(options.seconds), over).await;
+    shared.phase.set(Phase::Over);
+    let elapsed = started.elapsed();
+    let used = Meters::read(options)?.since(&before);
+
+    let finished = async { while loops.join_next().await.is_some() {} };
+    if timeout(PATIENCE, finished).await.is_err() {
+        shared.failed(shared.active.get() as u64, format!("no answer within {PATIENCE:?} after the end"));
+    }
+    sample(&shared, elapsed, &used)
+}
+
+fn start_loops(options: &LoadOptions, shared: &Rc<Shared>) -> Result<JoinSet<()>> {
+    let uri: Uri = options.path.parse().context("the path is no URI")?;
+    let template = Rc::new(CallTemplate::new(options.era, options.payload));
+    let mut loops = JoinSet::new();
+    for number in 0..options.connections as u64 {
+        let open = Client::open(options.address, uri.clone(), options.era, number);
+        let (shared, template) = (shared.clone(), template.clone());
+        loops.spawn_local(async move {
+            let opened = open.await;
+            shared.opened.set(shared.opened.get() + 1);
+            shared.changed.notify_one();
+            if let Err(fault) = drive(opened, &shared, &template).await {
+                shared.failed(1, fault);
+            }
+            shared.active.set(shared.active.get() - 1);
+            shared.changed.notify_one();
+        });
+    }
+    Ok(loops)
+}
+
+/// One connection's life. A wrong answer is counted and the loop goes on; a broken connection ends it.
+async fn drive(opened: Result<Client, Fault>, shared: &Shared, template: &CallTemplate) -> Result<(), Fault> {
+    let mut client = opened?;
+    while shared.phase.get() != Phase::Over {
+        let sent = Instant::now();
+        match client.call(template).await {
+            Ok(()) => shared.answered(sent.elapsed()),
+            Err(fault) if client.is_usable() => shared.failed(1, fault),
+            Err(fault) => return Err(fault),
+        }
+    }
+    client.close().await
+}
+
+/// CPU of the three parties, and of the machine.
+#[derive(Default)]
+struct Meters {
+    proxy: Option<CpuTime>,
+    upstream: Option<CpuTime>,
+    generator: Option<CpuTime>,
+    machine: MachineTime,
+}
+
+impl Meters {
+    fn read(options: &LoadOptions) -> Result<Self> {
+        let some = |pids: &[i32]| (!pids.is_empty()).then(|| CpuTime::of(pids)).transpose();
+        Ok(Self {
+            proxy: some(&options.proxy_pids)?,
+            upstream: some(&options.upstream_pids)?,
+            generator: some(&[nix::unistd::getpid().as_raw()])?,
+            machine: MachineTime::now()?,
+        })
+    }
+
+    fn since(&self, before: &Self) -> Self {
+        let since = |now: Option<CpuTime>, then: Option<CpuTime>| Some(now?.since(then?));
+        Self {
+            proxy: since(self.proxy, before.proxy),
+            upstream: since(self.upstream, before.upstream),
+            generator: since(self.generator, before.generator),
+            machine: self.machine.since(before.machine),
+        }
+    }
+
+    /// CPU time that none of the three parties used.
+    fn others(&self) -> Duration {
+        let parties = [self.proxy, self.upstream, self.generator].into_iter().flatten();
+        self.machine.busy.saturating_sub(parties.map(|party| party.clock).sum())
+    }
+}
+
+fn sample(shared: &Shared, elapsed: Duration, used: &Meters) -> Result<Sample> {
+    let calls = shared.calls.get();
+    let latency = shared.latency_ns.borrow();
+    let micros = |nanos: u64| nanos as f64 / 1e3;
+    let per_call = |time: Option<CpuTime>| {
+        let time = time.filter(|_| calls > 0)?;
+        let each = |duration: Duration| duration.as_secs_f64() * 1e6 / calls as f64;
+        Some(CpuPerCall { clock_us: each(time.clock), stat_us: each(time.stat) })
+    };
+    let seconds = elapsed.as_secs_f64();
+    let per_second = |amount: f64| if seconds > 0.0 { amount / seconds } else { 0.0 };
+    Ok(Sample {
+        calls,
+        errors: shared.errors.get(),
+        error_texts: shared.error_texts.borrow().clone(),
+        seconds,
+        calls_per_second: if seconds > 0.0 { calls as f64 / seconds } else { 0.0 },
+        p50_us: micros(latency.value_at_quantile(0.5)),
+        p99_us: micros(latency.value_at_quantile(0.99)),
+        max_us: micros(latency.max()),
+        proxy_cpu: per_call(used.proxy),
+        upstream_cpu: per_call(used.upstream),
+        generator_cpu: per_call(used.generator),
+        others_cores: per_second(used.others().as_secs_f64()),
+        stolen_cores: per_second(used.machine.stolen.as_secs_f64()),
+    })
+}

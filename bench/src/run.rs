@@ -1,0 +1,193 @@
+//! The conductor: starts upstream and proxies, measures cell by cell, reports and judges.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Serialize;
+
+use crate::cli::{Pin, RunOptions};
+use crate::environment::Environment;
+use crate::plan::{self, Cell, Via};
+use crate::process::{Cores, Endpoint, Server, TempDir, command};
+use crate::proxies::{self, Proxy};
+use crate::report::Report;
+use crate::result_file;
+use crate::sample::Sample;
+use crate::wire::Era;
+
+/// What a cell may take beyond its own interval before it is given up.
+const CELL_GRACE: Duration = Duration::from_secs(60);
+
+/// A measured cell of one round.
+#[derive(Serialize)]
+pub(crate) struct Measured {
+    #[serde(flatten)]
+    pub(crate) cell: Cell,
+    pub(crate) via: Via,
+    pub(crate) round: u32,
+    pub(crate) sample: Sample,
+}
+
+/// Runs everything; true when the run is good.
+pub(crate) async fn run(options: &RunOptions) -> Result<bool> {
+    check(options)?;
+    let nginx = proxies::find_nginx(options.nginx.as_deref())?;
+    let environment = Environment::read(&nginx, options.gateway.as_deref()).await;
+    let folder = TempDir::new()?;
+    let mut bench = Bench::start(options, &nginx, &folder).await?;
+    let mut measured = Vec::new();
+    for &era in &options.eras {
+        bench.measure_era(era, &mut measured).await?;
+    }
+    bench.stop().await?;
+
+    let report = Report::new(&measured, options.ratio_max);
+    print!("{report}");
+    let file = result_file::write(options, &environment, &report, &measured)?;
+    println!("raw results: {}", file.display());
+    Ok(report.is_good())
+}
+
+fn check(options: &RunOptions) -> Result<()> {
+    ensure!(options.rounds > 0 && options.calls_max > 0, "a run needs rounds and calls");
+    ensure!(options.seconds.is_finite() && options.seconds > 0.0, "--seconds must be above 0");
+    ensure!(!options.connections.contains(&0) && !options.payloads.contains(&0), "0 is no connection count or payload");
+    if let Some(gateway) = options.gateway.as_deref() {
+        ensure!(gateway.is_file(), "no gateway binary at {}", gateway.display());
+    }
+    Ok(())
+}
+
+/// What stays up for the whole run.
+struct Bench<'a> {
+    options: &'a RunOptions,
+    folder: &'a TempDir,
+    upstream: Server,
+    upstream_endpoint: Endpoint,
+    nginx: Proxy,
+}
+
+impl<'a> Bench<'a> {
+    async fn start(options: &'a RunOptions, nginx: &std::path::Path, folder: &'a TempDir) -> Result<Self> {
+        let mut upstream = command(std::env::current_exe()?, load_cores(options));
+        upstream.arg("upstream");
+        let mut upstream = Server::start("upstream", upstream, folder.path())?;
+        let upstream_endpoint = upstream.ready().await?;
+        let workers = nginx_workers(options);
+        let cores = proxy_cores(options);
+        let nginx = proxies::start_nginx(nginx, workers, &upstream_endpoint, folder.path(), cores).await?;
+        Ok(Self { options, folder, upstream, upstream_endpoint, nginx })
+    }
+
+    /// All cells of one era. The gateway is started for each era, because its upstream's era is configured.
+    async fn measure_era(&mut self, era: Era, measured: &mut Vec<Measured>) -> Result<()> {
+        let mut gateway = self.start_gateway(era).await?;
+        for round in 0..self.options.rounds {
+            for cell in plan::cells(self.options, era) {
+                for via in plan::order(round, gateway.is_some()) {
+                    let sample = self.measure(cell, via, gateway.as_ref()).await?;
+                    progress(cell, via, round, &sample);
+                    measured.push(Measured { cell, via, round, sample });
+                }
+                if let Some(gateway) = &mut gateway {
+                    gateway.server.check_alive()?;
+                }
+                self.nginx.server.check_alive()?;
+                self.upstream.check_alive()?;
+            }
+        }
+        match gateway {
+            Some(gateway) => gateway.server.stop().await,
+            None => Ok(()),
+        }
+    }
+
+    async fn start_gateway(&self, era: Era) -> Result<Option<Proxy>> {
+        let Some(binary) = self.options.gateway.as_deref() else {
+            return Ok(None);
+        };
+        let (upstream_era, folder, cores) = (self.options.upstream_era, self.folder.path(), proxy_cores(self.options));
+        let started = proxies::start_gateway(binary, era, upstream_era, &self.upstream_endpoint, folder, cores);
+        started.await.map(Some)
+    }
+
+    /// One interval, driven by a generator process of its own.
+    async fn measure(&self, cell: Cell, via: Via, gateway: Option<&Proxy>) -> Result<Sample> {
+        let (endpoint, pids): (_, &[i32]) = match (via, gateway) {
+            (Via::Gateway, Some(gateway)) => (&gateway.endpoint, &gateway.pids),
+            (Via::Gateway, None) => bail!("no gateway runs"),
+            (Via::Nginx, _) => (&self.nginx.endpoint, &self.nginx.pids),
+            (Via::Direct, _) => (&self.upstream_endpoint, &[]),
+        };
+        let mut load = self.load_command(cell, endpoint)?;
+        for pid in pids {
+            load.arg(format!("--proxy-pids={pid}"));
+        }
+        let limit = Duration::from_secs_f64(self.options.seconds) + CELL_GRACE;
+        let Ok(output) = tokio::time::timeout(limit, load.output()).await else {
+            return Ok(Sample::failed(format!("the cell did not end within {limit:?}")));
+        };
+        let output = output.context("cannot start the generator")?;
+        if !output.status.success() {
+            let text = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            return Ok(Sample::failed(format!("generator: {text}")));
+        }
+        serde_json::from_slice(&output.stdout).context("the generator's report cannot be read")
+    }
+
+    fn load_command(&self, cell: Cell, endpoint: &Endpoint) -> Result<tokio::process::Command> {
+        let options = self.options;
+        let mut load = command(std::env::current_exe()?, load_cores(options));
+        load.arg("load").stdin(Stdio::null()).kill_on_drop(true);
+        load.arg(format!("--address={}", endpoint.address)).arg(format!("--path={}", endpoint.path));
+        load.arg(format!("--era={}", cell.era)).arg(format!("--payload={}", cell.payload));
+        load.arg(format!("--connections={}", cell.connections));
+        load.arg(format!("--seconds={}", options.seconds)).arg(format!("--calls-max={}", options.calls_max));
+        load.arg(format!("--warmup-ms={}", options.warmup_ms));
+        load.arg(format!("--upstream-pids={}", self.upstream.pid()));
+        Ok(load)
+    }
+
+    async fn stop(self) -> Result<()> {
+        self.nginx.server.stop().await?;
+        self.upstream.stop().await
+    }
+}
+
+fn progress(cell: Cell, via: Via, round: u32, sample: &Sample) {
+    let Cell { era, payload, connections } = cell;
+    let cpu = sample.proxy_cpu.map_or(String::from("-"), |cpu| format!("{:.1}", cpu.clock_us));
+    eprintln!(
+        "round {round} {era} {payload} B x{connections} {via:?}: {} calls, {:.0}/s, CPU {cpu} us, {} errors {:?}",
+        sample.calls, sample.calls_per_second, sample.errors, sample.error_texts
+    );
+}
+
+fn core_count() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn proxy_cores(options: &RunOptions) -> Cores {
+    match options.pin {
+        Pin::None => Cores::Any,
+        Pin::Apart | Pin::Together => Cores::Only(core_count() - 1),
+    }
+}
+
+fn load_cores(options: &RunOptions) -> Cores {
+    match options.pin {
+        Pin::None => Cores::Any,
+        Pin::Apart => Cores::Only(0),
+        Pin::Together => proxy_cores(options),
+    }
+}
+
+/// A tokio runtime counts the cores that it may use; so does this.
+fn nginx_workers(options: &RunOptions) -> usize {
+    match (options.nginx_workers, proxy_cores(options)) {
+        (0, Cores::Any) => core_count(),
+        (0, Cores::Only(_)) => 1,
+        (given, _) => given,
+    }
+}

@@ -1,0 +1,19 @@
+//! The edge: terminates client transports and admits what may come in. It reaches sessions only through
+//! [`enfilade_session::owner::Owner`] and keeps nothing of them, so it may die at any time.
+
+mod body;
+mod config;
+mod connection;
+mod guard;
+mod headers;
+mod limit;
+mod linger;
+mod listener;
+mod media;
+mod respond;
+mod service;
+mod sse;
+mod stop;
+
+pub use config::{Config, ConfigError, Listen, Protocol};
+pub use listener::{BindError, Bound, bind, serve};

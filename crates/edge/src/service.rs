@@ -1,0 +1,234 @@
+//! One request, from its head to its answer: admit, read, decide what it is, ask the owner.
+
+use crate::body::{self, BodyError};
+use crate::connection::{Connection, Edge};
+use crate::headers::{self, LAST_EVENT_ID, Lookup, UNREADABLE};
+use crate::limit::Permit;
+use crate::media;
+use crate::respond::{self, Body, Refusal};
+use crate::sse::Events;
+use enfilade_mcp::classify::{Class, Headers, classify, classify_bodiless};
+use enfilade_mcp::{Envelope, Era, Kind, RpcError, Version, json};
+use enfilade_registry::SessionId;
+use enfilade_session::owner::{ANONYMOUS, Caller, Legacy, Reply};
+use enfilade_session::stream::EventStream;
+use http::request::Parts;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use hyper::body::{Body as _, Bytes, Incoming};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// Answers load balancers; says nothing but that the process runs.
+const HEALTH: &str = "/healthz";
+
+/// Answers one request of a connection.
+pub(crate) async fn answer(
+    connection: Arc<Connection>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    let started = tracing::enabled!(tracing::Level::DEBUG).then(Instant::now);
+    let (head, mut body) = request.into_parts();
+    let mut response = guarded(&connection, &head, &mut body).await;
+    if !body.is_end_stream() {
+        connection.unread.store(true, Ordering::Relaxed);
+        let broke_off = matches!(response.status(), StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT);
+        if broke_off && head.version <= http::Version::HTTP_11 {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+    }
+    if let Some(started) = started {
+        // Neither headers nor bodies: they hold secrets.
+        let (status, elapsed) = (response.status().as_u16(), started.elapsed());
+        tracing::debug!(method = %head.method, status, ?elapsed, "request");
+    }
+    Ok(response)
+}
+
+/// Host and Origin come first, and what a page may read is said on every answer that it gets.
+async fn guarded(connection: &Connection, head: &Parts, body: &mut Incoming) -> Response<Body> {
+    let edge = &*connection.edge;
+    if head.uri.path() == HEALTH && head.method == Method::GET {
+        return respond::whole(StatusCode::OK, HeaderValue::from_static("text/plain"), Bytes::from_static(b"ok"));
+    }
+    let origin = match edge.guard.check(connection.place, head) {
+        Ok(origin) => origin,
+        Err(why) => return Refusal::from(why).into(),
+    };
+    let mut response = route(edge, head, body).await.unwrap_or_else(Response::from);
+    if let Some(origin) = origin {
+        respond::share_with(origin.clone(), response.headers_mut());
+    }
+    response
+}
+
+async fn route(edge: &Edge, head: &Parts, body: &mut Incoming) -> Result<Response<Body>, Refusal> {
+    let Some(server) = edge.owner.server_at(head.uri.path()) else {
+        return Err(Refusal::client(StatusCode::NOT_FOUND, "Not found: no MCP server is offered at this path"));
+    };
+    if head.method == Method::OPTIONS {
+        return Ok(respond::preflight(head));
+    }
+    let permit = edge.requests.enter();
+    let permit = permit.ok_or_else(|| Refusal::busy("Too many requests in flight; try again"))?;
+    let caller = Caller { server, principal: ANONYMOUS };
+    match head.method {
+        Method::POST => post(edge, caller, head, body, permit).await,
+        Method::GET => get(edge, caller, head).await,
+        Method::DELETE => delete(edge, caller, head).await,
+        _ => Ok(respond::not_allowed("POST, GET, DELETE, OPTIONS")),
+    }
+}
+
+/// One message, or a batch of them.
+async fn post(
+    edge: &Edge,
+    caller: Caller<'_>,
+    head: &Parts,
+    body: &mut Incoming,
+    permit: Permit,
+) -> Result<Response<Body>, Refusal> {
+    // The answer may be either, whatever the message: so says every revision, and so do the SDKs' servers.
+    if !(media::accepts(&head.headers, media::JSON) && media::accepts(&head.headers, media::EVENTS)) {
+        return Err(not_acceptable("Accept must list application/json and text/event-stream"));
+    }
+    if !media::is_json(&head.headers) {
+        let why = "Content-Type must be application/json, without Content-Encoding";
+        return Err(Refusal::client(StatusCode::UNSUPPORTED_MEDIA_TYPE, why));
+    }
+    let mut budget = edge.messages.empty();
+    let wait = Duration::from_millis(edge.config.body_timeout_ms);
+    let bytes = body::read(body, edge.config.message_bytes_max, wait, &mut budget).await.map_err(unread)?;
+    let headers = headers::mcp(&head.headers);
+    if is_batch(&bytes) {
+        let reply = batch(edge, caller, headers, &bytes).await?;
+        return Ok(respond::reply(reply, |stream| call(edge, stream, permit)));
+    }
+    let envelope = Envelope::parse(&bytes).map_err(|refusal| Refusal {
+        status: StatusCode::BAD_REQUEST,
+        id: refusal.id,
+        error: refusal.error,
+    })?;
+    let reply = message(edge, caller, head, headers, &envelope).await?;
+    Ok(respond::reply(reply, |stream| match &envelope.kind {
+        Kind::Request(request) if request.method == enfilade_mcp::method::Method::Listen.as_str() => {
+            lasting(edge, stream)
+        }
+        _ => call(edge, stream, permit),
+    }))
+}
+
+async fn message(
+    edge: &Edge,
+    caller: Caller<'_>,
+    head: &Parts,
+    headers: Headers<'_>,
+    envelope: &Envelope<'_>,
+) -> Result<Reply, Refusal> {
+    let class = classify(headers, &envelope.kind).map_err(|refused| Refusal {
+        status: StatusCode::from_u16(refused.status).unwrap_or(StatusCode::BAD_REQUEST),
+        id: match &envelope.kind {
+            Kind::Request(request) => Some(request.id.clone()),
+            Kind::Notification(_) | Kind::Response(_) => None,
+        },
+        error: refused.error,
+    })?;
+    Ok(match class {
+        Class::Modern(meta) => edge.owner.modern(caller, envelope, &meta, &Lookup(&head.headers)).await,
+        Class::ModernNotification => Reply::Accepted,
+        Class::Initialize => edge.owner.initialize(caller, envelope).await,
+        Class::Legacy { session } => {
+            let session = verify(edge, session)?;
+            edge.owner.legacy(caller, session, Legacy::One { envelope, version: headers.version }).await
+        }
+    })
+}
+
+/// An array: only sessions of 2025-03-26 have batches; whether this is one, its owner knows.
+async fn batch(edge: &Edge, caller: Caller<'_>, headers: Headers<'_>, bytes: &[u8]) -> Result<Reply, Refusal> {
+    let bad = |error| Refusal::new(StatusCode::BAD_REQUEST, error);
+    let text = json::check(bytes).map_err(|why| bad(RpcError::parse(&why)))?;
+    let legacy = |name| Version::parse(name).is_some_and(|version| version.era() == Era::Legacy);
+    match headers.session.filter(|_| headers.version.is_none_or(legacy)) {
+        Some(session) => {
+            let session = verify(edge, session)?;
+            Ok(edge.owner.legacy(caller, session, Legacy::Batch(text)).await)
+        }
+        None => Err(bad(RpcError::invalid_request(
+            "batches exist only within a session of revision 2025-03-26; send one message at a time",
+        ))),
+    }
+}
+
+/// The stream of messages that belong to no call, or the rest of a broken stream.
+async fn get(edge: &Edge, caller: Caller<'_>, head: &Parts) -> Result<Response<Body>, Refusal> {
+    let session = match bodiless(head)? {
+        Some(session) => session,
+        None => return Ok(respond::not_allowed("POST")),
+    };
+    if !media::accepts(&head.headers, media::EVENTS) {
+        return Err(not_acceptable("Accept must list text/event-stream"));
+    }
+    let session = verify(edge, session)?;
+    let last_event_id = headers::text(&head.headers, &LAST_EVENT_ID);
+    if last_event_id == Some(UNREADABLE) {
+        return Err(Refusal::client(StatusCode::BAD_REQUEST, "Last-Event-ID is repeated or not visible ASCII"));
+    }
+    let reply = edge.owner.open_stream(caller, session, last_event_id).await;
+    Ok(respond::reply(reply, |stream| lasting(edge, stream)))
+}
+
+async fn delete(edge: &Edge, caller: Caller<'_>, head: &Parts) -> Result<Response<Body>, Refusal> {
+    let session = match bodiless(head)? {
+        Some(session) => session,
+        None => return Ok(respond::not_allowed("POST")),
+    };
+    let session = verify(edge, session)?;
+    let reply = edge.owner.end(caller, session).await;
+    Ok(respond::reply(reply, |stream| lasting(edge, stream)))
+}
+
+/// The session that a GET or DELETE names; nothing where its revision has no such method.
+fn bodiless(head: &Parts) -> Result<Option<&str>, Refusal> {
+    match classify_bodiless(headers::mcp(&head.headers)) {
+        Ok(session) => Ok(Some(session)),
+        Err(405) => Ok(None),
+        Err(_) => Err(Refusal::client(StatusCode::BAD_REQUEST, "MCP-Protocol-Version is not supported")),
+    }
+}
+
+/// Proves by arithmetic that the id was minted here, before anything else of the session is touched.
+fn verify(edge: &Edge, session: &str) -> Result<SessionId, Refusal> {
+    if session == UNREADABLE {
+        return Err(Refusal::client(StatusCode::BAD_REQUEST, "Mcp-Session-Id is repeated or not visible ASCII"));
+    }
+    edge.keys.verify(session).map_err(|_| Refusal::client(StatusCode::NOT_FOUND, "Session not found"))
+}
+
+/// The stream of one call: counts as in flight until it ends, and may finish when the node stops.
+fn call(edge: &Edge, stream: EventStream, permit: Permit) -> Events {
+    Events::new(stream, Duration::from_millis(edge.config.keep_alive_ms), None, Some(permit))
+}
+
+/// A stream without an end of its own: bounded by sessions and connections, and ended when the node stops.
+fn lasting(edge: &Edge, stream: EventStream) -> Events {
+    Events::new(stream, Duration::from_millis(edge.config.keep_alive_ms), Some(edge.stopping.watch()), None)
+}
+
+fn is_batch(bytes: &[u8]) -> bool {
+    bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[')
+}
+
+fn not_acceptable(why: &'static str) -> Refusal {
+    Refusal::client(StatusCode::NOT_ACCEPTABLE, why)
+}
+
+fn unread(why: BodyError) -> Refusal {
+    match why {
+        BodyError::TooLarge(_) => Refusal::client(StatusCode::PAYLOAD_TOO_LARGE, why.to_string()),
+        BodyError::TimedOut(_) => Refusal::client(StatusCode::REQUEST_TIMEOUT, why.to_string()),
+        BodyError::Broken => Refusal::client(StatusCode::BAD_REQUEST, why.to_string()),
+        BodyError::Overloaded => Refusal::busy(why.to_string()),
+    }
+}

@@ -1,0 +1,103 @@
+//! The command line: every command and option, with its default.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// The demo server's library logs every request at `info`, and as an error that a client went away.
+const DEFAULT_LOG: &str = "info,rmcp=off";
+
+/// Enfilade: one MCP endpoint in front of many MCP servers.
+#[derive(Debug, Parser)]
+#[command(name = "enfilade", version)]
+pub(crate) struct Cli {
+    /// What is logged, to standard error: a level, or a list such as `info,enfilade_upstream=debug`.
+    #[arg(long, global = true, value_name = "FILTER", default_value = DEFAULT_LOG)]
+    pub(crate) log: String,
+    /// How it is logged.
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start a node. Without configuration it brings two demo upstreams of its own.
+    Up(Up),
+    /// Start the demo MCP server alone.
+    Demo(Demo),
+    /// Say what is wrong with a configuration; exit 64 if anything is.
+    Check(Sources),
+    /// Print the configuration that would be used, defaults filled in and secrets left out.
+    DumpConfig(Sources),
+    /// Print the JSON schema of the configuration file.
+    Schema {
+        /// Print it as the page docs/CONFIG.md instead.
+        #[arg(long)]
+        markdown: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Up {
+    #[command(flatten)]
+    pub(crate) sources: Sources,
+    /// Print the configuration that would be used, and exit.
+    #[arg(long)]
+    pub(crate) dump_config: bool,
+}
+
+/// Where the configuration comes from; later ones win.
+#[derive(Debug, Default, Args)]
+pub(crate) struct Sources {
+    /// The configuration file (YAML).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Upstreams in the form of hosts' `mcpServers` (JSON); they come after those of `--config`.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) mcp_json: Option<PathBuf>,
+    /// Listen here, over HTTP/1.1, instead of where the configuration says; port 0 lets the system choose.
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Serve other machines although nobody is authenticated.
+    #[arg(long)]
+    pub(crate) allow_remote: bool,
+    /// What must survive a restart is kept here [default: ./enfilade-data; with demo upstreams a temporary folder].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// Where to serve Streamable HTTP; port 0 lets the system choose.
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:0", conflicts_with = "stdio")]
+    pub(crate) listen: SocketAddr,
+    /// Speak MCP on standard input and output instead.
+    #[arg(long)]
+    pub(crate) stdio: bool,
+    /// The protocol revisions that it speaks.
+    #[arg(long, value_enum, default_value_t = DemoEra::Both)]
+    pub(crate) era: DemoEra,
+    /// The name that it calls itself.
+    #[arg(long, default_value = "everything")]
+    pub(crate) name: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DemoEra {
+    /// Chosen per request.
+    Both,
+    /// 2024-11-05 to 2025-11-25.
+    Legacy,
+    /// 2026-07-28.
+    Modern,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}

@@ -1,0 +1,144 @@
+//! The gateway's program: parse, load the configuration, compose, wait for the end.
+
+mod announce;
+mod cli;
+mod compose;
+mod config;
+mod data;
+mod demo;
+mod logging;
+
+use crate::cli::{Cli, Command, Sources, Up};
+use crate::compose::compose;
+use crate::config::{Config, Problem};
+use anyhow::Context;
+use clap::Parser;
+use enfilade_runtime::Signals;
+use std::io::Write;
+use std::process::ExitCode;
+
+/// Exit code for a command line or a configuration that cannot be used (`EX_USAGE`).
+const USAGE: u8 = 64;
+
+/// Why the program ends with something else than 0.
+enum Failure {
+    /// Said before any socket is open.
+    Configuration(Vec<Problem>),
+    Other(anyhow::Error),
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // It fails only when nobody reads it.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    if let Err(error) = logging::start(&cli.log, cli.log_format) {
+        eprintln!("{error}");
+        return ExitCode::from(USAGE);
+    }
+    match run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Configuration(problems)) => {
+            problems.iter().for_each(|problem| eprintln!("{problem}"));
+            ExitCode::from(USAGE)
+        }
+        Err(Failure::Other(error)) => {
+            eprintln!("enfilade: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Up(up) if up.dump_config => dump(&up.sources),
+        Command::Up(up) => serve(up),
+        Command::Demo(demo) => in_runtime(demo::run(demo)),
+        Command::Check(sources) => load(&sources).map(|_| ()),
+        Command::DumpConfig(sources) => dump(&sources),
+        Command::Schema { markdown: true } => print(&config::markdown()),
+        Command::Schema { markdown: false } => print(&format!("{:#}\n", config::schema())),
+    }
+}
+
+/// Without configuration the node gets demo upstreams, and its state goes with it unless a place for it was given.
+fn serve(up: Up) -> Result<(), Failure> {
+    let sources = up.sources;
+    if sources.config.is_some() || sources.mcp_json.is_some() {
+        return in_runtime(node(load(&sources)?, None));
+    }
+    let mut config = load_with(&sources, demo::upstreams())?;
+    let temporary = match sources.data_dir {
+        Some(_) => None,
+        None => Some(tempfile::Builder::new().prefix("enfilade-").tempdir().context("no temporary directory")?),
+    };
+    if let Some(dir) = &temporary {
+        config.data_dir = dir.path().to_owned();
+    }
+    in_runtime(async {
+        let demo = demo::Servers::start(&mut config.upstreams).await?;
+        node(config, Some(demo)).await
+    })
+}
+
+/// Serves until a signal.
+async fn node(config: Config, demo: Option<demo::Servers>) -> Result<(), Failure> {
+    let signals = Signals::catch().context("cannot catch signals")?;
+    let mut gateway = compose(config).await?;
+    announce::ready(&gateway.urls);
+    if let (Some(_), Some(url)) = (&demo, gateway.urls.first()) {
+        announce::try_it(url);
+    }
+    let failed = tokio::select! {
+        () = signals.first() => None,
+        error = gateway.failed() => Some(error),
+    };
+    let shutdown = gateway.stop().await;
+    if let Some(demo) = demo {
+        demo.stop().await;
+    }
+    match (failed, shutdown.late()) {
+        (Some(error), _) => Err(error.into()),
+        (None, []) => Ok(()),
+        (None, late) => Err(anyhow::anyhow!("did not stop in time: {}", late.join(", ")).into()),
+    }
+}
+
+fn load(sources: &Sources) -> Result<Config, Failure> {
+    load_with(sources, Vec::new())
+}
+
+fn load_with(sources: &Sources, given: Vec<enfilade_upstream::Config>) -> Result<Config, Failure> {
+    config::load(sources, given, &|name| std::env::var(name).ok()).map_err(Failure::Configuration)
+}
+
+fn dump(sources: &Sources) -> Result<(), Failure> {
+    let demo = sources.config.is_none() && sources.mcp_json.is_none();
+    let config = load_with(sources, if demo { demo::upstreams() } else { Vec::new() })?;
+    let text = serde_saphyr::to_string(&config::redact(config)).context("the configuration cannot be written as YAML")?;
+    print(&text)
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("cannot write to standard output")?;
+    Ok(())
+}
+
+fn in_runtime<E: Into<Failure>>(work: impl Future<Output = Result<(), E>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?;
+    let result = runtime.block_on(work);
+    // A read of standard input cannot be taken back; it must not keep the process.
+    runtime.shutdown_background();
+    result.map_err(Into::into)
+}

@@ -1,0 +1,16 @@
+//! Durable state of one node: an append-only log with snapshots, and the registry kept in it.
+//!
+//! Rule: what was acknowledged survives a crash; what is damaged is refused by name, never skipped.
+
+mod error;
+mod files;
+mod frame;
+mod journal;
+pub mod local;
+mod segment;
+mod snapshot;
+
+pub use error::JournalError;
+pub use frame::BATCH_BYTES_MAX;
+pub use journal::{Compacted, Compaction, Journal, Recovered};
+pub use local::{LocalConfig, LocalRegistry, OpenError};

@@ -1,0 +1,316 @@
+//! The state machine: sessions and their indexes, changed by `apply` and nothing else.
+//! Invariant: no session is ever visible at or after its deadline, because only `Tick` moves time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::index::{Deadlines, Principals};
+use crate::intern::Interner;
+use crate::{
+    Command, EndReason, Ended, Limits, NewSession, Outcome, Refusal, SessionId, SessionRecord, Slot, TOUCH_MAX,
+    UpstreamBinding,
+};
+
+/// The registry's state. Equal commands at equal indexes make equal states.
+#[derive(Clone, Debug, Default)]
+pub struct StateMachine {
+    pub(crate) applied: u64,
+    pub(crate) now_ms: u64,
+    pub(crate) limits: Limits,
+    /// Ordered by slot first: the sessions of a slot are a range of it.
+    pub(crate) sessions: BTreeMap<SessionId, Arc<SessionRecord>>,
+    deadlines: Deadlines,
+    principals: Principals,
+    subscriptions: u64,
+    strings: Interner,
+}
+
+/// How much there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Sessions.
+    pub sessions: u64,
+    /// Principals that have a session.
+    pub principals: u64,
+    /// Resource subscriptions of all sessions.
+    pub subscriptions: u64,
+}
+
+impl StateMachine {
+    /// An empty registry at index and time 0, with default limits.
+    pub fn new() -> StateMachine {
+        StateMachine::default()
+    }
+
+    /// Applies the command at `index`. Indexes rise; they may leave gaps.
+    ///
+    /// # Errors
+    /// The command is refused: but for the index nothing changes, alike on every replica.
+    pub fn apply(&mut self, index: u64, command: &Command) -> Result<Outcome, Refusal> {
+        if index <= self.applied {
+            return Err(Refusal::OldIndex { applied: self.applied });
+        }
+        self.applied = index;
+        self.check(command)?;
+        Ok(match command {
+            Command::Tick { elapsed_ms } => self.tick(*elapsed_ms),
+            Command::Configure { limits } => {
+                self.limits = *limits;
+                Outcome::Done
+            }
+            Command::CreateSession(new) => self.create(new),
+            Command::EndSession { id, reason } => Outcome::Ended(self.end(id, *reason).into_iter().collect()),
+            Command::EndByPrincipal { principal, reason } => self.end_by_principal(principal, *reason),
+            Command::BindUpstream { id, upstream, binding } => self.bind(id, upstream, binding),
+            Command::UnbindUpstream { id, upstream } => self.update(id, |record| {
+                record.upstreams.remove(upstream);
+            }),
+            Command::SetLogLevel { id, level } => {
+                let level = level.as_ref().map(|level| self.strings.get(level));
+                self.update(id, |record| record.log_level = level)
+            }
+            Command::Subscribe { id, uri } => self.subscribe(id, uri),
+            Command::Unsubscribe { id, uri } => self.unsubscribe(id, uri),
+            Command::Touch { idle } => self.touch(idle),
+        })
+    }
+
+    /// What `apply` would refuse in the present state. Lets a writer refuse without a log entry.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub fn check(&self, command: &Command) -> Result<(), Refusal> {
+        match command {
+            Command::Tick { .. } | Command::EndByPrincipal { .. } => Ok(()),
+            Command::Configure { limits } if limits.is_sound() => Ok(()),
+            Command::Configure { .. } => Err(Refusal::BadLimits),
+            Command::CreateSession(new) => self.check_create(new),
+            Command::EndSession { id, .. } | Command::UnbindUpstream { id, .. } | Command::Unsubscribe { id, .. } => {
+                self.known(id).map(drop)
+            }
+            Command::BindUpstream { id, upstream, binding } => {
+                let session_id = binding.session_id.as_ref().map_or(0, |id| id.len());
+                self.check_growth(self.known(id)?, upstream.len() + binding.version.len() + session_id)
+            }
+            Command::SetLogLevel { id, level } => {
+                self.check_growth(self.known(id)?, level.as_ref().map_or(0, |level| level.len()))
+            }
+            Command::Subscribe { id, uri } => self.check_subscribe(self.known(id)?, uri),
+            Command::Touch { idle } if idle.len() <= TOUCH_MAX => Ok(()),
+            Command::Touch { .. } => Err(Refusal::TouchTooLong),
+        }
+    }
+
+    fn known(&self, id: &SessionId) -> Result<&SessionRecord, Refusal> {
+        self.sessions.get(id).map(|record| &**record).ok_or(Refusal::UnknownSession)
+    }
+
+    fn check_create(&self, new: &NewSession) -> Result<(), Refusal> {
+        let limits = &self.limits;
+        if let Some(record) = self.sessions.get(&new.id) {
+            return if new.created(record) { Ok(()) } else { Err(Refusal::AlreadyExists) };
+        }
+        if self.sessions.len() as u64 >= limits.sessions_max {
+            return Err(Refusal::RegistryFull { max: limits.sessions_max });
+        }
+        if self.principals.count_of(&new.principal) >= limits.sessions_per_principal_max {
+            return Err(Refusal::PrincipalQuota { max: limits.sessions_per_principal_max });
+        }
+        self.check_growth(&SessionRecord::new(new, 0, limits), 0)
+    }
+
+    fn check_subscribe(&self, record: &SessionRecord, uri: &Arc<str>) -> Result<(), Refusal> {
+        let max = self.limits.subscriptions_per_session_max;
+        if record.subscriptions.contains(uri) {
+            Ok(())
+        } else if record.subscriptions.len() as u64 >= u64::from(max) {
+            Err(Refusal::SubscriptionQuota { max })
+        } else {
+            self.check_growth(record, uri.len())
+        }
+    }
+
+    /// Text that replaces other text counts in full: simpler, and refused only close to the limit.
+    fn check_growth(&self, record: &SessionRecord, more_bytes: usize) -> Result<(), Refusal> {
+        let bytes_max = self.limits.record_bytes_max;
+        if (record.text_bytes() + more_bytes) as u64 > u64::from(bytes_max) {
+            return Err(Refusal::RecordTooLarge { bytes_max });
+        }
+        Ok(())
+    }
+
+    fn tick(&mut self, elapsed_ms: u64) -> Outcome {
+        self.now_ms = self.now_ms.saturating_add(elapsed_ms);
+        let mut ended = Vec::new();
+        while let Some(id) = self.deadlines.first_due(self.now_ms) {
+            let absolute = self.sessions.get(&id).is_some_and(|record| record.absolute_expires_at_ms <= self.now_ms);
+            let reason = if absolute { EndReason::Absolute } else { EndReason::Idle };
+            ended.extend(self.end(&id, reason));
+        }
+        Outcome::Ticked { now_ms: self.now_ms, ended }
+    }
+
+    fn create(&mut self, new: &NewSession) -> Outcome {
+        if let Some(record) = self.sessions.get(&new.id) {
+            return Outcome::Created(record.clone());
+        }
+        let record = Arc::new(self.share(SessionRecord::new(new, self.now_ms, &self.limits)));
+        self.insert(record.clone());
+        Outcome::Created(record)
+    }
+
+    /// Gives the record the one copy of each string that others have too.
+    pub(crate) fn share(&mut self, mut record: SessionRecord) -> SessionRecord {
+        let strings = &mut self.strings;
+        for text in [&mut record.server, &mut record.version, &mut record.client_info, &mut record.capabilities] {
+            *text = strings.get(text);
+        }
+        record.log_level = record.log_level.map(|level| strings.get(&level));
+        record.upstreams = record
+            .upstreams
+            .into_iter()
+            .map(|(name, binding)| {
+                let version = strings.get(&binding.version);
+                (strings.get(&name), UpstreamBinding { version, ..binding })
+            })
+            .collect();
+        record.subscriptions = record.subscriptions.iter().map(|uri| strings.get(uri)).collect();
+        if let Some(shared) = self.principals.shared(&record.principal) {
+            record.principal = shared.clone();
+        }
+        record
+    }
+
+    /// Puts a session that is not there yet, and indexes it.
+    pub(crate) fn insert(&mut self, record: Arc<SessionRecord>) {
+        self.deadlines.insert(&record);
+        self.principals.insert(&record);
+        self.subscriptions += record.subscriptions.len() as u64;
+        self.sessions.insert(record.id, record);
+    }
+
+    fn end(&mut self, id: &SessionId, reason: EndReason) -> Option<Ended> {
+        let record = self.sessions.remove(id)?;
+        self.deadlines.remove(&record);
+        self.principals.remove(&record);
+        self.subscriptions -= record.subscriptions.len() as u64;
+        Some(Ended { id: *id, reason })
+    }
+
+    fn end_by_principal(&mut self, principal: &str, reason: EndReason) -> Outcome {
+        let ids: Vec<SessionId> = self.principals.sessions_of(principal).copied().collect();
+        Outcome::Ended(ids.iter().filter_map(|id| self.end(id, reason)).collect())
+    }
+
+    /// Changes a record in place, or a copy of it if a reader holds it. Not for fields that are indexed.
+    fn update(&mut self, id: &SessionId, change: impl FnOnce(&mut SessionRecord)) -> Outcome {
+        if let Some(record) = self.sessions.get_mut(id) {
+            change(Arc::make_mut(record));
+        }
+        Outcome::Done
+    }
+
+    fn bind(&mut self, id: &SessionId, upstream: &Arc<str>, binding: &UpstreamBinding) -> Outcome {
+        let upstream = self.strings.get(upstream);
+        // The session id is the upstream's own and never shared.
+        let version = self.strings.get(&binding.version);
+        let binding = UpstreamBinding { session_id: binding.session_id.clone(), version };
+        self.update(id, |record| {
+            record.upstreams.insert(upstream, binding);
+        })
+    }
+
+    fn subscribe(&mut self, id: &SessionId, uri: &Arc<str>) -> Outcome {
+        let uri = self.strings.get(uri);
+        let mut added = false;
+        let outcome = self.update(id, |record| added = record.subscriptions.insert(uri));
+        self.subscriptions += u64::from(added);
+        outcome
+    }
+
+    fn unsubscribe(&mut self, id: &SessionId, uri: &Arc<str>) -> Outcome {
+        let mut removed = false;
+        let outcome = self.update(id, |record| removed = record.subscriptions.remove(uri));
+        self.subscriptions -= u64::from(removed);
+        outcome
+    }
+
+    fn touch(&mut self, idle: &[(SessionId, u64)]) -> Outcome {
+        let mut unknown = Vec::new();
+        for (id, idle_for_ms) in idle {
+            let Some(record) = self.sessions.get_mut(id) else {
+                unknown.push(*id);
+                continue;
+            };
+            let used_at_ms = self.now_ms.saturating_sub(*idle_for_ms);
+            let expires_at_ms = used_at_ms.saturating_add(self.limits.idle_ms);
+            if expires_at_ms > record.idle_expires_at_ms {
+                self.deadlines.remove(record);
+                Arc::make_mut(record).idle_expires_at_ms = expires_at_ms;
+                self.deadlines.insert(record);
+            }
+        }
+        Outcome::Touched { unknown }
+    }
+
+    /// The session with this id.
+    pub fn get(&self, id: &SessionId) -> Option<&Arc<SessionRecord>> {
+        self.sessions.get(id)
+    }
+
+    /// The sessions of a slot, in the order of ids.
+    pub fn by_slot(&self, slot: Slot) -> impl Iterator<Item = &Arc<SessionRecord>> {
+        let (low, high) = SessionId::range_of(slot);
+        self.sessions.range(low..=high).map(|(_, record)| record)
+    }
+
+    /// The sessions of a principal, in the order of ids.
+    pub fn by_principal<'a>(&'a self, principal: &str) -> impl Iterator<Item = &'a Arc<SessionRecord>> + use<'a> {
+        // The ids borrow the index, not the caller's string.
+        self.principals.sessions_of(principal).filter_map(|id| self.sessions.get(id))
+    }
+
+    /// All sessions after `after`, in the order of ids: take as many as a page holds.
+    pub fn page(&self, after: Option<&SessionId>) -> impl Iterator<Item = &Arc<SessionRecord>> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let start = after.map_or(Unbounded, |id| Excluded(*id));
+        self.sessions.range((start, Unbounded)).map(|(_, record)| record)
+    }
+
+    /// How much there is.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            sessions: self.sessions.len() as u64,
+            principals: self.principals.len() as u64,
+            subscriptions: self.subscriptions,
+        }
+    }
+
+    /// The last index applied.
+    pub fn applied(&self) -> u64 {
+        self.applied
+    }
+
+    /// Registry time, in ms.
+    pub fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
+    /// The limits in force.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Whether the indexes say what the sessions say. For tests.
+    #[cfg(test)]
+    pub(crate) fn indexes_agree(&self) -> bool {
+        let mut again = StateMachine::default();
+        for record in self.sessions.values() {
+            again.insert(record.clone());
+        }
+        self.deadlines == again.deadlines
+            && self.principals == again.principals
+            && self.subscriptions == again.subscriptions
+            && self.deadlines.len() == self.sessions.len()
+    }
+}

@@ -1,0 +1,178 @@
+//! The lists of one upstream: fetched whole, page by page, and kept as long as the upstream says.
+
+use crate::ask::{self, AskError};
+use enfilade_mcp::param_headers::ParamHeaders;
+use enfilade_mcp::{Era, error::code, json, method::Method};
+use enfilade_upstream::{CallError, Peer};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Most pages that one list may have; more is a loop.
+const PAGES_MAX: usize = 1_000;
+/// Most bytes of one upstream's list.
+const LIST_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// The four lists of an MCP server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum ListKind {
+    Tools,
+    Resources,
+    Templates,
+    Prompts,
+}
+
+impl ListKind {
+    pub(crate) const ALL: [Self; 4] = [Self::Tools, Self::Resources, Self::Templates, Self::Prompts];
+
+    pub(crate) fn of(method: Method) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.method() == method)
+    }
+
+    pub(crate) fn method(self) -> Method {
+        match self {
+            Self::Tools => Method::ToolsList,
+            Self::Resources => Method::ResourcesList,
+            Self::Templates => Method::TemplatesList,
+            Self::Prompts => Method::PromptsList,
+        }
+    }
+
+    /// The member of the result that holds the items.
+    pub(crate) fn member(self) -> &'static str {
+        match self {
+            Self::Tools => "tools",
+            Self::Resources => "resources",
+            Self::Templates => "resourceTemplates",
+            Self::Prompts => "prompts",
+        }
+    }
+
+    /// The member of an item that names it.
+    pub(crate) fn key(self) -> &'static str {
+        match self {
+            Self::Tools | Self::Prompts => "name",
+            Self::Resources => "uri",
+            Self::Templates => "uriTemplate",
+        }
+    }
+
+    /// The capability without which the list is empty.
+    pub(crate) fn capability(self) -> &'static str {
+        match self {
+            Self::Tools => "tools",
+            Self::Resources | Self::Templates => "resources",
+            Self::Prompts => "prompts",
+        }
+    }
+
+    /// The notification that says it changed.
+    pub(crate) fn changed(self) -> &'static str {
+        match self {
+            Self::Tools => "notifications/tools/list_changed",
+            Self::Resources | Self::Templates => "notifications/resources/list_changed",
+            Self::Prompts => "notifications/prompts/list_changed",
+        }
+    }
+
+    /// The lists that a notification is about.
+    pub(crate) fn changed_by(notification: &str) -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(move |kind| kind.changed() == notification)
+    }
+}
+
+/// One tool, resource, template or prompt.
+#[derive(Debug)]
+pub(crate) struct Item {
+    /// The JSON text as the upstream gave it.
+    pub(crate) text: String,
+    /// Its name or URI as the upstream knows it.
+    pub(crate) key: String,
+    /// Arguments that must be mirrored into headers (tools).
+    pub(crate) headers: ParamHeaders,
+}
+
+/// A whole list of one upstream.
+#[derive(Debug)]
+pub(crate) struct List {
+    /// Differs for every list that was fetched.
+    pub(crate) stamp: u64,
+    pub(crate) items: Vec<Item>,
+    /// Names of items that were left out because their definition is not valid.
+    pub(crate) refused: Vec<String>,
+    /// How long it is fresh; zero when the upstream says that it is stale at once.
+    pub(crate) ttl: Duration,
+    /// True when it is for one principal only.
+    pub(crate) private: bool,
+}
+
+static STAMP: AtomicU64 = AtomicU64::new(1);
+
+impl List {
+    pub(crate) fn empty(ttl: Duration) -> Self {
+        Self { stamp: STAMP.fetch_add(1, Ordering::Relaxed), items: Vec::new(), refused: Vec::new(), ttl, private: false }
+    }
+
+    pub(crate) fn item(&self, key: &str) -> Option<&Item> {
+        self.items.iter().find(|item| item.key == key)
+    }
+}
+
+/// Fetches every page of a list.
+pub(crate) async fn fetch(
+    peer: &dyn Peer,
+    era: Era,
+    kind: ListKind,
+    default_ttl: Duration,
+    within: Duration,
+    upstream: &str,
+) -> Result<Arc<List>, AskError> {
+    let mut list = List::empty(default_ttl);
+    let mut ttl: Option<Duration> = None;
+    let mut cursor: Option<String> = None;
+    let mut bytes = 0;
+    for _ in 0..PAGES_MAX {
+        let members = cursor.as_ref().map(|cursor| format!(r#""cursor":{cursor}"#)).unwrap_or_default();
+        let params = ask::params(era, &members);
+        let result = match ask::ask(peer, kind.method().as_str(), &params, None, within).await {
+            Err(error) if error.code() == Some(code::METHOD_NOT_FOUND) => return Ok(Arc::new(list)),
+            result => result?,
+        };
+        bytes += result.len();
+        if bytes > LIST_BYTES_MAX {
+            return Err(CallError::TooLarge.into());
+        }
+        // Least `ttlMs` of all pages; private when any page is (2026-07-28 caching).
+        if let Some(ttl_ms) = json::get(&result, "ttlMs").and_then(|ttl| ttl.parse().ok()) {
+            let page = Duration::from_millis(ttl_ms);
+            ttl = Some(ttl.map_or(page, |ttl| ttl.min(page)));
+            list.ttl = ttl.unwrap_or(default_ttl);
+        }
+        list.private |= json::get(&result, "cacheScope") == Some("\"private\"");
+        for text in json::elements(json::get(&result, kind.member()).unwrap_or("[]")) {
+            match read_item(kind, era, text) {
+                Ok(item) => list.items.push(item),
+                Err(why) => {
+                    tracing::warn!(upstream, list = kind.member(), why, "left out of the list");
+                    list.refused.extend(json::get(text, kind.key()).and_then(json::string).map(Into::into));
+                }
+            }
+        }
+        cursor = json::get(&result, "nextCursor").filter(|cursor| cursor.starts_with('"')).map(str::to_owned);
+        if cursor.is_none() {
+            return Ok(Arc::new(list));
+        }
+    }
+    Err(CallError::Protocol("the list has more than 1,000 pages").into())
+}
+
+fn read_item(kind: ListKind, era: Era, text: &str) -> Result<Item, String> {
+    let key = json::get(text, kind.key()).and_then(json::string).ok_or("it has no name")?.into_owned();
+    let headers = match (kind, era) {
+        (ListKind::Tools, Era::Modern) => {
+            ParamHeaders::from_tool(text).map_err(|why| format!("{key:?}: {why}"))?
+        }
+        _ => ParamHeaders::default(),
+    };
+    Ok(Item { text: text.to_owned(), key, headers })
+}

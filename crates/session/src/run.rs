@@ -1,0 +1,273 @@
+//! Runs one call to its end: sends it, waits within its deadlines, passes on what comes, and sees to it that it ends
+//! in exactly one of answer, error, deadline, cancel or "outcome unknown".
+
+use crate::call::{Answer, Plan};
+use crate::lists::ListKind;
+use crate::live::Live;
+use crate::stream::Stream;
+use bytes::Bytes;
+use enfilade_mcp::envelope::{Envelope, Kind, Request};
+use enfilade_mcp::error::{code, result_message};
+use enfilade_mcp::{Era, RpcError, Splice};
+use enfilade_upstream::{Call, CallError, Exchange, Messages, Peer};
+use std::sync::Arc;
+use tokio::time::{Instant, timeout_at};
+
+/// The first thing that is known of a call.
+pub(crate) enum First {
+    /// It is answered.
+    Answered(Answer),
+    /// It was cancelled by the client, who wants no answer.
+    Cancelled,
+    /// Something came before the answer; the rest follows.
+    Streaming(Bytes, Rest),
+}
+
+/// A call that goes on.
+pub(crate) struct Rest {
+    peer: Arc<dyn Peer>,
+    messages: Messages,
+    silence_ends: Instant,
+    ends: Instant,
+}
+
+/// What one message of the upstream comes to.
+enum Step {
+    Answer(Answer),
+    Pass(Bytes),
+    Nothing,
+}
+
+/// Sends the call and waits for the first message that concerns the client.
+pub(crate) async fn first(plan: &Arc<Plan>) -> First {
+    let (silence, most) = plan.deadlines();
+    let ends = Instant::now() + most;
+    let silence_ends = Instant::now() + silence;
+    let exchange = tokio::select! {
+        biased;
+        exchange = timeout_at(silence_ends, exchange(plan)) => exchange,
+        () = plan.cancelled.cancelled() => return cancelled(plan).await,
+    };
+    let (peer, exchange) = match exchange {
+        Ok(Ok(found)) => found,
+        Ok(Err(error)) => {
+            plan.site.doubt(&error);
+            return First::Answered(plan.failed(&error));
+        }
+        Err(_) => return First::Answered(expired(plan).await),
+    };
+    match exchange {
+        Exchange::Answer(message) => match step(plan, &peer, &message).await {
+            Step::Answer(answer) => First::Answered(answer),
+            Step::Pass(_) | Step::Nothing => {
+                First::Answered(plan.failed(&CallError::Protocol("the answer is not a response")))
+            }
+        },
+        Exchange::Stream(messages) => {
+            let mut rest = Rest { peer, messages, silence_ends, ends };
+            match rest.next(plan).await {
+                Next::Pass(message) => First::Streaming(message, rest),
+                Next::End(answer) => First::Answered(answer),
+                Next::Cancelled => First::Cancelled,
+            }
+        }
+    }
+}
+
+/// Passes on the rest of a call until its end.
+pub(crate) async fn rest(plan: &Arc<Plan>, mut rest: Rest, stream: &Arc<Stream>) {
+    loop {
+        match rest.next(plan).await {
+            Next::Pass(message) => {
+                stream.send(message);
+            }
+            Next::End(answer) => {
+                stream.send(answer.text);
+                break;
+            }
+            Next::Cancelled => break,
+        }
+    }
+}
+
+enum Next {
+    Pass(Bytes),
+    End(Answer),
+    Cancelled,
+}
+
+impl Rest {
+    async fn next(&mut self, plan: &Arc<Plan>) -> Next {
+        let (silence, _) = plan.deadlines();
+        loop {
+            let message = tokio::select! {
+                biased;
+                message = timeout_at(self.silence_ends.min(self.ends), self.messages.next()) => message,
+                () = plan.cancelled.cancelled() => {
+                    cancelled(plan).await;
+                    return Next::Cancelled;
+                }
+            };
+            let message = match message {
+                Ok(Some(Ok(message))) => message,
+                Ok(Some(Err(error))) => {
+                    plan.site.doubt(&error);
+                    return Next::End(plan.failed(&error));
+                }
+                Ok(None) => return Next::End(plan.failed(&CallError::Lost)),
+                Err(_) => return Next::End(expired(plan).await),
+            };
+            // Whatever the upstream says of this call proves that it works on it.
+            self.silence_ends = Instant::now() + silence;
+            match step(plan, &self.peer, &message).await {
+                Step::Answer(answer) => return Next::End(answer),
+                Step::Pass(message) => return Next::Pass(message),
+                Step::Nothing => {}
+            }
+        }
+    }
+}
+
+/// The exchange with the upstream; a session that it forgot is opened again, because then nothing was executed.
+async fn exchange(plan: &Arc<Plan>) -> Result<(Arc<dyn Peer>, Exchange), CallError> {
+    let mut reopened = false;
+    let mut refreshed = false;
+    loop {
+        let peer = peer(plan).await?;
+        let headers = match &plan.mirrored {
+            Some(arguments) => plan.mirror(arguments, refreshed).await,
+            None => Vec::new(),
+        };
+        let call = Call {
+            id: plan.upstream_id,
+            message: plan.message.clone(),
+            method: &plan.method,
+            name: plan.name.as_deref(),
+            headers,
+            progress_token: plan.token.is_some().then_some(plan.upstream_id),
+        };
+        match peer.call(call).await {
+            Err(CallError::Gone) if !reopened => {
+                reopened = true;
+                plan.site.doubt(&CallError::Gone);
+                if let Some(live) = &plan.live {
+                    live.unbind(plan.at, &peer).await;
+                }
+            }
+            Ok(Exchange::Answer(answer)) if !refreshed && plan.mirrored.is_some() && is_header_mismatch(&answer) => {
+                refreshed = true;
+                plan.site.list_changed(&[ListKind::Tools]);
+            }
+            result => return result.map(|exchange| (peer, exchange)),
+        }
+    }
+}
+
+fn is_header_mismatch(answer: &[u8]) -> bool {
+    memchr::memmem::find(answer, code::HEADER_MISMATCH.to_string().as_bytes()).is_some()
+        && matches!(
+            Envelope::parse(answer),
+            Ok(Envelope { kind: Kind::Response(response), .. })
+                if matches!(response.outcome, enfilade_mcp::envelope::Outcome::Error(error)
+                    if enfilade_mcp::json::get(error, "code") == Some("-32020"))
+        )
+}
+
+async fn peer(plan: &Arc<Plan>) -> Result<Arc<dyn Peer>, CallError> {
+    match &plan.live {
+        Some(live) => live.peer(plan.at).await,
+        None => plan.site.wait_up(plan.site.deadline()).await.map(|up| up.peer),
+    }
+}
+
+/// The client is gone and nobody wants the answer.
+pub(crate) async fn abandon(plan: &Arc<Plan>) {
+    tell_cancel(plan, "the client closed its connection").await;
+}
+
+async fn cancelled(plan: &Arc<Plan>) -> First {
+    tell_cancel(plan, "cancelled by the client").await;
+    First::Cancelled
+}
+
+async fn expired(plan: &Arc<Plan>) -> Answer {
+    tell_cancel(plan, "deadline").await;
+    plan.site.connector.record_timeout();
+    plan.late()
+}
+
+async fn tell_cancel(plan: &Arc<Plan>, reason: &str) {
+    if let Some(peer) = plan.bound_peer() {
+        peer.cancel(plan.upstream_id, reason).await;
+    }
+}
+
+/// Turns one message of the upstream into what the client gets.
+async fn step(plan: &Arc<Plan>, peer: &Arc<dyn Peer>, message: &[u8]) -> Step {
+    let envelope = match Envelope::parse(message) {
+        Ok(envelope) => envelope,
+        Err(refusal) => {
+            tracing::warn!(upstream = plan.site.name(), why = %refusal.error.message, "the upstream sent what is not MCP");
+            return Step::Answer(plan.failed(&CallError::Protocol("a message is not JSON-RPC 2.0")));
+        }
+    };
+    match &envelope.kind {
+        Kind::Response(response) => Step::Answer(plan.answer(envelope.text, response)),
+        Kind::Notification(notification) => match plan.notification(envelope.text, notification) {
+            Some(message) => Step::Pass(message),
+            None => Step::Nothing,
+        },
+        Kind::Request(request) => match ask_client(plan.live.as_ref(), peer, envelope.text, request) {
+            Ok(message) => Step::Pass(message),
+            Err(answer) => {
+                let _ = peer.send(answer).await;
+                Step::Nothing
+            }
+        },
+    }
+}
+
+/// A request of the upstream, as the client gets it; or the answer that the upstream gets at once.
+pub(crate) fn ask_client(
+    live: Option<&Arc<Live>>,
+    peer: &Arc<dyn Peer>,
+    text: &str,
+    request: &Request<'_>,
+) -> Result<Bytes, Bytes> {
+    if request.method == "ping" {
+        return Err(result_message(&request.id, "{}").into());
+    }
+    let Some(live) = live else {
+        // A modern client cannot be asked by a legacy upstream yet, and was not declared to it as one that can.
+        return Err(RpcError::method_not_found(&request.method).message(Some(&request.id)).into());
+    };
+    let id = live.expect_answer(peer, &request.id);
+    let mut splice = Splice::new(text);
+    splice.replace(request.id_text, id.to_string());
+    Ok(splice.finish().into())
+}
+
+impl Plan {
+    /// `Mcp-Param-*` from the schema as it was last seen, or as it is now.
+    async fn mirror(&self, arguments: &str, fresh: bool) -> Vec<(String, String)> {
+        let tools = match self.site.last(ListKind::Tools).filter(|_| !fresh) {
+            Some(list) => Some(list),
+            None => self.site.list(ListKind::Tools).await.ok().flatten(),
+        };
+        let item = tools.as_ref().zip(self.name.as_deref()).and_then(|(list, name)| list.item(name));
+        item.map(|item| item.headers.headers(Some(arguments))).unwrap_or_default()
+    }
+
+    /// The peer that this call went to, if it is still there.
+    fn bound_peer(&self) -> Option<Arc<dyn Peer>> {
+        match &self.live {
+            Some(live) => live.bound(self.at),
+            None => self.site.up().map(|up| up.peer),
+        }
+    }
+
+    /// True when dropping the exchange is all that cancels it.
+    pub(crate) fn drop_cancels(&self) -> bool {
+        self.upstream_era == Era::Modern && self.site.connector.config().url.is_some()
+    }
+}

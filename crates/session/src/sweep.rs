@@ -1,0 +1,45 @@
+//! Housekeeping of a node: tells the registry which sessions were used, and closes upstream sessions that nobody uses.
+//!
+//! One registry write per round carries the idle times of many sessions; none is written per request.
+
+use crate::node::Node;
+use enfilade_registry::Command;
+use std::sync::Weak;
+use std::time::Duration;
+
+/// Sessions in one write.
+const TOUCH_MAX: usize = 4_096;
+
+pub(crate) async fn run(node: Weak<Node>) {
+    loop {
+        let Some(every) = node.upgrade().map(|node| interval(&node)) else { return };
+        tokio::time::sleep(every).await;
+        let Some(node) = node.upgrade() else { return };
+        round(&node, every).await;
+    }
+}
+
+/// Often enough that a session in use never expires.
+fn interval(node: &Node) -> Duration {
+    Duration::from_millis((node.limits.session_idle_ms / 4).clamp(250, 60_000))
+}
+
+async fn round(node: &Node, every: Duration) {
+    let all = node.all_live();
+    let used: Vec<_> = all
+        .iter()
+        .filter(|live| live.is_busy() || live.idle() < every * 2)
+        .map(|live| {
+            let idle = if live.is_busy() { Duration::ZERO } else { live.idle() };
+            (live.id, u64::try_from(idle.as_millis()).unwrap_or(u64::MAX))
+        })
+        .collect();
+    for part in used.chunks(TOUCH_MAX) {
+        if let Err(error) = node.registry.writer.submit(Command::Touch { idle: part.to_vec() }).await {
+            tracing::warn!(%error, sessions = part.len(), "idle times not recorded");
+        }
+    }
+    for live in all.iter().filter(|live| !live.is_busy()) {
+        live.close_idle_upstreams().await;
+    }
+}
