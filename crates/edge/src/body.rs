@@ -113,9 +113,14 @@ mod tests {
     #[tokio::test]
     async fn the_limit_is_exact_whatever_the_pieces() {
         let limit = Limit::new(usize::MAX >> 1);
-        for (sizes, good) in
-            [(vec![], true), (vec![8], true), (vec![9], false), (vec![3, 5], true), (vec![3, 5, 1], false), (vec![0, 8, 0], true)]
-        {
+        for (sizes, good) in [
+            (vec![], true),
+            (vec![8], true),
+            (vec![9], false),
+            (vec![3, 5], true),
+            (vec![3, 5, 1], false),
+            (vec![0, 8, 0], true),
+        ] {
             let read = read(pieces(&sizes), 8, WAIT, &mut limit.empty()).await;
             let total: usize = sizes.iter().sum();
             assert_eq!(read.map(|bytes| bytes.len()), if good { Ok(total) } else { Err(BodyError::TooLarge(8)) });

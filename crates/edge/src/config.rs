@@ -162,7 +162,10 @@ fn range(name: &'static str, value: u64, min: u64, max: u64) -> Result<(), Confi
 /// A scheme and an authority, nothing else (RFC 6454, section 6.2).
 fn is_origin(text: &str) -> bool {
     text.split_once("://").is_some_and(|(scheme, authority)| {
-        !scheme.is_empty() && !authority.is_empty() && !text.contains(['*', ' ']) && !authority.contains(['/', '@', '?'])
+        !scheme.is_empty()
+            && !authority.is_empty()
+            && !text.contains(['*', ' '])
+            && !authority.contains(['/', '@', '?'])
     })
 }
 

@@ -122,9 +122,10 @@ impl Speaker {
     pub(crate) async fn serve(self, stream: TcpStream, connection: Arc<Connection>, _permit: Permit) {
         let edge = connection.edge.clone();
         if matches!(self, Self::Http2(_)) {
-            // hyper limits the time of an HTTP/1.1 head only.
+            // hyper limits the time of an HTTP/1.1 head only, and pings HTTP/2 clients only once they have spoken.
             let wait = Duration::from_millis(edge.config.header_timeout_ms);
-            if tokio::time::timeout(wait, stream.readable()).await.is_err() {
+            let spoke = tokio::time::timeout(wait, stream.peek(&mut [0])).await;
+            if !matches!(spoke, Ok(Ok(1..))) {
                 return;
             }
         }

@@ -105,7 +105,8 @@ mod tests {
     use http::Request;
 
     fn guard() -> Guard {
-        let (hosts, origins) = (vec!["gate.example.com".into(), "b.example.com:81".into()], vec!["https://App.example.com".into()]);
+        let (hosts, origins) =
+            (vec!["gate.example.com".into(), "b.example.com:81".into()], vec!["https://App.example.com".into()]);
         Guard::new(&Config { hosts, origins, ..Config::default() })
     }
 
@@ -122,13 +123,37 @@ mod tests {
     #[test]
     fn hosts() {
         let good = [
-            "localhost", "LocalHost:8808", "127.0.0.1", "127.0.0.1:1", "127.8.8.8:9", "[::1]", "[::1]:8808",
-            "10.1.2.3:80", "10.1.2.3", "gate.example.com", "Gate.Example.com:9999", "b.example.com:81",
+            "localhost",
+            "LocalHost:8808",
+            "127.0.0.1",
+            "127.0.0.1:1",
+            "127.8.8.8:9",
+            "[::1]",
+            "[::1]:8808",
+            "10.1.2.3:80",
+            "10.1.2.3",
+            "gate.example.com",
+            "Gate.Example.com:9999",
+            "b.example.com:81",
         ];
         let bad = [
-            "", "evil.example.com", "localhost.evil.com", "127.0.0.1.evil.com", "127.0.0.1:1:2", "localhost:a",
-            "localhost@evil.com", "10.1.2.4", "b.example.com", "b.example.com:82", "[::1", "::1", "0.0.0.0",
-            "[::ffff:10.1.2.4]", "localhost, evil.com", "user@localhost", "1",
+            "",
+            "evil.example.com",
+            "localhost.evil.com",
+            "127.0.0.1.evil.com",
+            "127.0.0.1:1:2",
+            "localhost:a",
+            "localhost@evil.com",
+            "10.1.2.4",
+            "b.example.com",
+            "b.example.com:82",
+            "[::1",
+            "::1",
+            "0.0.0.0",
+            "[::ffff:10.1.2.4]",
+            "localhost, evil.com",
+            "user@localhost",
+            "1",
         ];
         for host in good {
             assert_eq!(check(("10.1.2.3", false), &[("host", host)]), Ok(false), "{host}");
@@ -162,12 +187,26 @@ mod tests {
     #[test]
     fn origins() {
         let local = [
-            "http://localhost", "http://localhost:6274", "https://127.0.0.1:1", "http://[::1]:3000", "https://localhost",
+            "http://localhost",
+            "http://localhost:6274",
+            "https://127.0.0.1:1",
+            "http://[::1]:3000",
+            "https://localhost",
         ];
         let evil = [
-            "null", "", "http://evil.com", "http://localhost.evil.com", "http://evil.com#localhost", "ftp://localhost",
-            "http://localhost/", "http://localhost:1/a", "localhost", "https://app.example.com.evil.com",
-            "http://app.example.com", "https://app.example.com:444", "http://user@localhost",
+            "null",
+            "",
+            "http://evil.com",
+            "http://localhost.evil.com",
+            "http://evil.com#localhost",
+            "ftp://localhost",
+            "http://localhost/",
+            "http://localhost:1/a",
+            "localhost",
+            "https://app.example.com.evil.com",
+            "http://app.example.com",
+            "https://app.example.com:444",
+            "http://user@localhost",
         ];
         let host = ("host", "localhost");
         for loopback in [true, false] {

@@ -23,7 +23,8 @@ const REFUSALS_MAX: usize = 64;
 /// Pause after the system could not give a connection, commonly for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-const REFUSAL_HTTP1: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n\
+const REFUSAL_HTTP1: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n\
 connection: close\r\ncontent-length: 125\r\n\r\n\
 {\"jsonrpc\":\"2.0\",\"error\":{\"code\":-32603,\"message\":\"Too many connections; try again\",\
 \"data\":{\"fault\":\"gateway\",\"retry\":true}}}";

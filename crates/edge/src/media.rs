@@ -88,7 +88,8 @@ mod tests {
 
     #[test]
     fn content_type() {
-        let good = ["application/json", "Application/Json", "application/json; charset=utf-8", " application/json ;a=b"];
+        let good =
+            ["application/json", "Application/Json", "application/json; charset=utf-8", " application/json ;a=b"];
         let bad = ["", "text/json", "application/json-rpc", "text/plain", "application/x-www-form-urlencoded", "json"];
         assert!(good.iter().all(|value| is_json(&headers(CONTENT_TYPE, &[value]))));
         assert!(bad.iter().all(|value| !is_json(&headers(CONTENT_TYPE, &[value]))));

@@ -232,3 +232,27 @@ fn unread(why: BodyError) -> Refusal {
         BodyError::Overloaded => Refusal::busy(why.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// hyper keeps room for this future in every connection, idle or not.
+    #[test]
+    fn the_future_of_a_request_stays_small() {
+        fn size<A, B, F>(_: fn(A, B) -> F) -> usize {
+            size_of::<F>()
+        }
+        let bytes = size(answer);
+        assert!(bytes <= 2304, "{bytes} bytes");
+    }
+
+    #[test]
+    fn only_an_array_is_a_batch() {
+        for (bytes, expected) in
+            [("[", true), (" \t\r\n[]", true), ("{}", false), ("", false), ("  ", false), ("\"[\"", false)]
+        {
+            assert_eq!(is_batch(bytes.as_bytes()), expected, "{bytes:?}");
+        }
+    }
+}

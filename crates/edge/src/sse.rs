@@ -23,6 +23,8 @@ const RETRY_MS: std::ops::Range<u64> = 500..5000;
 /// The body.
 #[derive(Debug)]
 pub(crate) struct Events {
+    /// Fields are dropped in this order: the place is free before the owner learns that the client is gone.
+    _permit: Option<Permit>,
     stream: EventStream,
     out: Vec<u8>,
     id: String,
@@ -32,7 +34,6 @@ pub(crate) struct Events {
     /// Ends the stream when the node stops; calls have none, and finish.
     stop: Option<Watch>,
     done: bool,
-    _permit: Option<Permit>,
 }
 
 impl Events {

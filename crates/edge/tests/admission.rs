@@ -126,7 +126,8 @@ async fn one_request_too_many_is_told_so_and_lasting_streams_do_not_count() {
     let streaming = client.open("POST", "/mcp", &modern_headers("stream"), modern("stream")).await;
     let stream = node.owner.stream();
     let mut waiting = node.client(Protocol::Http1).await;
-    let waiting = tokio::spawn(async move { waiting.ask("POST", "/mcp", &modern_headers("wait"), modern("wait")).await });
+    let waiting =
+        tokio::spawn(async move { waiting.ask("POST", "/mcp", &modern_headers("wait"), modern("wait")).await });
     node.owner.until(|counts| counts.running == 1).await;
     let refused = client.ask("POST", "/mcp", &modern_headers("tools/list"), modern("tools/list")).await;
     assert_eq!((refused.status, refused.code()), (503, Some(-32603)));
@@ -149,7 +150,8 @@ async fn stopping_finishes_calls_ends_streams_and_takes_no_more() {
         let mut streams = node.client(protocol).await;
         let stream = streams.open("GET", "/mcp", &get, "").await;
         let mut client = node.client(protocol).await;
-        let call = tokio::spawn(async move { client.ask("POST", "/mcp", &modern_headers("wait"), modern("wait")).await });
+        let call =
+            tokio::spawn(async move { client.ask("POST", "/mcp", &modern_headers("wait"), modern("wait")).await });
         node.owner.until(|counts| counts.running == 1).await;
         node.shutdown.cancel();
         let ended = within(http_body_util::BodyExt::collect(stream.into_body())).await;

@@ -95,11 +95,23 @@ async fn sessions_of_the_legacy_revisions() {
         post("forged session", &[("mcp-session-id", &forged)], &legacy("ping"), 404, Some(-32600)),
         post("malformed session", &[("mcp-session-id", "x")], &legacy("ping"), 404, Some(-32600)),
         post("empty session", &[("mcp-session-id", "")], &legacy("ping"), 404, Some(-32600)),
-        post("session twice", &[("mcp-session-id", &session), ("mcp-session-id", &session)], &legacy("ping"), 400, Some(-32600)),
+        post(
+            "session twice",
+            &[("mcp-session-id", &session), ("mcp-session-id", &session)],
+            &legacy("ping"),
+            400,
+            Some(-32600),
+        ),
         post("session not ASCII", &[("mcp-session-id", "é")], &legacy("ping"), 400, Some(-32600)),
         post("no version", &[("mcp-session-id", &session)], &legacy("ping"), 200, None).asks("legacy ping -"),
-        post("notification", &[("mcp-session-id", &session)], r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#, 202, None)
-            .asks("legacy notifications/initialized -"),
+        post(
+            "notification",
+            &[("mcp-session-id", &session)],
+            r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#,
+            202,
+            None,
+        )
+        .asks("legacy notifications/initialized -"),
         post("response", &[("mcp-session-id", &session)], r#"{"jsonrpc":"2.0","id":1,"result":{}}"#, 202, None)
             .asks("legacy response -"),
         post("the owner's status", &[("mcp-session-id", &session)], &legacy("unknown"), 404, Some(-32601))
@@ -108,7 +120,14 @@ async fn sessions_of_the_legacy_revisions() {
         row("GET, JSON", "GET", &[("mcp-session-id", &session), ("accept", "application/json")], "", 406, Some(-32600)),
         row("GET, forged", "GET", &[("mcp-session-id", &forged), ("accept", "*/*")], "", 404, Some(-32600)),
         row("GET, no session", "GET", &[("accept", "text/event-stream")], "", 405, Some(-32600)),
-        row("GET, bad event id", "GET", &[("accept", "*/*"), ("mcp-session-id", &session), ("last-event-id", "é")], "", 400, Some(-32600)),
+        row(
+            "GET, bad event id",
+            "GET",
+            &[("accept", "*/*"), ("mcp-session-id", &session), ("last-event-id", "é")],
+            "",
+            400,
+            Some(-32600),
+        ),
         row("DELETE", "DELETE", &[("mcp-session-id", &session)], "", 200, None).asks("end"),
         row("DELETE, forged", "DELETE", &[("mcp-session-id", &forged)], "", 404, Some(-32600)),
         row("DELETE, no session", "DELETE", &[], "", 405, Some(-32600)),
@@ -138,20 +157,51 @@ async fn the_modern_revision() {
     let asked = "modern tools/list at 0 by anonymous";
     run(vec![
         post("a request", &header("tools/list"), &list, 200, None).asks(asked),
-        post("a session id plays no part", &[&header("tools/list")[..], &[("mcp-session-id", "x")]].concat(), &list, 200, None)
-            .asks(asked),
-        post("a repeated session id neither", &[&header("tools/list")[..], &[("mcp-session-id", "x"); 2]].concat(), &list, 200, None)
-            .asks(asked),
+        post(
+            "a session id plays no part",
+            &[&header("tools/list")[..], &[("mcp-session-id", "x")]].concat(),
+            &list,
+            200,
+            None,
+        )
+        .asks(asked),
+        post(
+            "a repeated session id neither",
+            &[&header("tools/list")[..], &[("mcp-session-id", "x"); 2]].concat(),
+            &list,
+            200,
+            None,
+        )
+        .asks(asked),
         post("no Mcp-Method", &[version], &list, 400, Some(-32020)),
         post("another Mcp-Method", &header("tools/call"), &list, 400, Some(-32020)),
-        post("Mcp-Method twice", &[&header("tools/list")[..], &[("mcp-method", "tools/list")]].concat(), &list, 400, Some(-32020)),
+        post(
+            "Mcp-Method twice",
+            &[&header("tools/list")[..], &[("mcp-method", "tools/list")]].concat(),
+            &list,
+            400,
+            Some(-32020),
+        ),
         post("no version header", &[("mcp-method", "tools/list")], &list, 400, Some(-32020)),
-        post("another version header", &[("mcp-protocol-version", "2025-11-25"), ("mcp-method", "tools/list")], &list, 400, Some(-32020)),
-        post("unknown version", &[("mcp-protocol-version", "v9"), ("mcp-method", "tools/list")], &modern_of("v9", "tools/list"), 400, Some(-32022)),
+        post(
+            "another version header",
+            &[("mcp-protocol-version", "2025-11-25"), ("mcp-method", "tools/list")],
+            &list,
+            400,
+            Some(-32020),
+        ),
+        post(
+            "unknown version",
+            &[("mcp-protocol-version", "v9"), ("mcp-method", "tools/list")],
+            &modern_of("v9", "tools/list"),
+            400,
+            Some(-32022),
+        ),
         post("no metadata", &header("tools/list"), &legacy("tools/list"), 400, Some(-32602)),
         post("ping is gone", &header("ping"), &modern("ping"), 404, Some(-32601)),
         post("initialize is gone", &header("initialize"), &modern("initialize"), 404, Some(-32601)),
-        post("the owner's 404", &header("unknown"), &modern("unknown"), 404, Some(-32601)).asks("modern unknown at 0 by anonymous"),
+        post("the owner's 404", &header("unknown"), &modern("unknown"), 404, Some(-32601))
+            .asks("modern unknown at 0 by anonymous"),
         post("notification", &[version], r#"{"jsonrpc":"2.0","method":"notifications/cancelled"}"#, 202, None),
         post("response", &[version], r#"{"jsonrpc":"2.0","id":1,"result":{}}"#, 400, Some(-32600)),
         post("batch", &[version], &format!("[{list}]"), 400, Some(-32600)),
@@ -208,7 +258,7 @@ async fn paths_sessions_and_headers_reach_the_owner() {
         let mut client = node.client(protocol).await;
         let answer = client.ask("POST", "/second", &modern_headers("tools/list"), modern("tools/list")).await;
         assert_eq!(answer.status, 200);
-        assert_eq!(node.owner.asked(), ["modern tools/list at 1 by anonymous"]);
+        assert_eq!(node.owner.asked().pop().as_deref(), Some("modern tools/list at 1 by anonymous"));
         for path in ["/", "/mcp/", "/other", "/MCP"] {
             let answer = client.ask("POST", path, &POST, INITIALIZE).await;
             assert_eq!((answer.status, answer.code()), (404, Some(-32600)), "{path}");

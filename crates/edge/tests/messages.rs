@@ -52,7 +52,9 @@ async fn send_chunked(raw: &mut Raw, message: &[u8], size: usize) {
 #[tokio::test]
 async fn a_message_of_undeclared_length_is_counted_while_it_comes() {
     let node = Node::start(|config| config.message_bytes_max = 1000).await;
-    for (bytes, chunk, status) in [(1000, 1000, 200), (1000, 7, 200), (1001, 1001, 413), (1001, 7, 413), (1001, 1000, 413)] {
+    for (bytes, chunk, status) in
+        [(1000, 1000, 200), (1000, 7, 200), (1001, 1001, 413), (1001, 7, 413), (1001, 1000, 413)]
+    {
         let mut raw = Raw::connect(node.http1).await;
         send_chunked(&mut raw, &message(bytes), chunk).await;
         let (head, body) = raw.answer().await;
@@ -120,7 +122,7 @@ async fn a_head_that_stands_still_is_given_up() {
         assert!(raw.is_closed().await, "{sent:?}");
     }
     let mut silent = Raw::connect(node.http2).await;
-    assert!(silent.is_closed().await);
+    assert!(silent.is_closed().await, "HTTP/2");
     node.stop().await;
 }
 

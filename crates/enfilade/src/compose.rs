@@ -54,8 +54,7 @@ pub(crate) async fn compose(config: Config) -> anyhow::Result<Gateway> {
     registry.submit(Command::Configure { limits }).await.context("the registry does not take the limits")?;
     let keys = Arc::new(SessionKeys::new(1, &session_secret)?);
 
-    let connectors: Vec<Arc<Connector>> =
-        config.upstreams.into_iter().map(Connector::new).collect::<Result<_, _>>()?;
+    let connectors: Vec<Arc<Connector>> = config.upstreams.into_iter().map(Connector::new).collect::<Result<_, _>>()?;
 
     let node_config = NodeConfig { servers: config.servers, limits: config.limits, cursor_secret };
     let reader: Arc<dyn Reader> = registry.clone();
@@ -144,7 +143,8 @@ async fn ticks(registry: Arc<LocalRegistry>, stop: CancellationToken) {
 
 /// Upstream sessions are left open: sessions in the registry go on using them after a restart.
 async fn leave(connectors: Vec<Arc<Connector>>) {
-    let mut leaving: JoinSet<()> = connectors.into_iter().map(|connector| async move { connector.leave().await }).collect();
+    let mut leaving: JoinSet<()> =
+        connectors.into_iter().map(|connector| async move { connector.leave().await }).collect();
     while leaving.join_next().await.is_some() {}
 }
 

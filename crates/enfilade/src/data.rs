@@ -21,7 +21,9 @@ pub(crate) struct Data {
 /// # Errors
 /// It cannot be used, another node uses it, or something in it is damaged.
 pub(crate) async fn open(dir: PathBuf, now_ms: NowMs) -> anyhow::Result<Data> {
-    tokio::task::spawn_blocking(move || open_blocking(&dir, now_ms)).await.context("opening the data directory failed")?
+    tokio::task::spawn_blocking(move || open_blocking(&dir, now_ms))
+        .await
+        .context("opening the data directory failed")?
 }
 
 fn open_blocking(dir: &Path, now_ms: NowMs) -> anyhow::Result<Data> {

@@ -125,7 +125,8 @@ fn load_with(sources: &Sources, given: Vec<enfilade_upstream::Config>) -> Result
 fn dump(sources: &Sources) -> Result<(), Failure> {
     let demo = sources.config.is_none() && sources.mcp_json.is_none();
     let config = load_with(sources, if demo { demo::upstreams() } else { Vec::new() })?;
-    let text = serde_saphyr::to_string(&config::redact(config)).context("the configuration cannot be written as YAML")?;
+    let text =
+        serde_saphyr::to_string(&config::redact(config)).context("the configuration cannot be written as YAML")?;
     print(&text)
 }
 

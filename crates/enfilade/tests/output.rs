@@ -16,7 +16,8 @@ fn the_dump_is_complete_and_holds_no_secret() {
         let text = String::from_utf8(output.stdout).expect("text");
         assert_eq!(output.status.code(), Some(0), "{text}");
         assert!(!text.contains("s3cret"), "{text}");
-        let shown = ["KEY", "Authorization", "https://x/mcp?", "address: 127.0.0.1:8808", "session_idle_ms", "path: /mcp"];
+        let shown =
+            ["KEY", "Authorization", "https://x/mcp?", "address: 127.0.0.1:8808", "session_idle_ms", "path: /mcp"];
         for expected in shown {
             assert!(text.contains(expected), "{expected}: {text}");
         }
@@ -48,4 +49,14 @@ fn the_schema_is_json_and_closed() {
     for key in ["listen", "allow_remote", "hosts", "origins", "limits", "servers", "upstreams", "data_dir"] {
         assert!(schema["properties"][key].is_object(), "{key}");
     }
+}
+
+#[test]
+fn the_configuration_in_the_readme_is_good() {
+    let readme = include_str!("../../../README.md");
+    let (_, rest) = readme.split_once("```yaml\n").expect("a configuration");
+    let (yaml, _) = rest.split_once("```").expect("its end");
+    let folder = Folder::new();
+    let output = run(&["check", "--config", &folder.file("c.yaml", yaml)]);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
 }

@@ -4,7 +4,9 @@ mod common;
 
 use common::{Folder, Server, Session, call_modern, enfilade, post};
 use serde_json::json;
+use std::net::TcpStream;
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 /// Splits the printed curl command at its quotes: what is between them at odd places is headers, then the body.
 fn parts(command: &str) -> (Vec<(String, String)>, String) {
@@ -121,5 +123,38 @@ fn a_taken_address_is_an_error_but_not_of_usage() {
     let error = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{error}");
     assert!(error.contains(address), "{error}");
+    assert_eq!(demo.stop(), 0);
+}
+
+/// Polls a condition that another process brings about.
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let limit = Instant::now() + Duration::from_secs(20);
+    while !holds() {
+        assert!(Instant::now() < limit, "{what}");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    let demo = Server::start(&["demo", "--listen", "127.0.0.1:0"]);
+    let folder = Folder::new();
+    let yaml = format!(
+        "listen: [{{address: \"127.0.0.1:0\"}}]\ndrain_ms: 600000\nupstreams: [{{name: a, url: \"{}\"}}]\n",
+        demo.url
+    );
+    let file = folder.file("c.yaml", &yaml);
+    let mut server = Server::start(&["up", "--config", &file, "--data-dir", &folder.text("data")]);
+    let url = server.url.clone();
+    // A call that keeps the node from stopping; it is cut off, whatever its answer then looks like.
+    let caller = std::thread::spawn(move || std::panic::catch_unwind(|| call_modern(&url, "hang", &json!({}))));
+    let called = || call_modern(&demo.url, "counts", &json!({})).to_string().contains("hang");
+    until("the call reaches the upstream", called);
+    server.signal("TERM");
+    let address = server.url.trim_start_matches("http://").trim_end_matches("/mcp").to_owned();
+    until("no connection is taken any more", || TcpStream::connect(&address).is_err());
+    server.signal("TERM");
+    assert_eq!(server.end(), 130);
+    assert!(caller.join().expect("the panic was caught").is_err(), "the call was answered");
     assert_eq!(demo.stop(), 0);
 }

@@ -88,9 +88,12 @@ pub fn classify<'a>(headers: Headers<'a>, kind: &Kind<'a>) -> Result<Class<'a>, 
         return match headers.version.map(Version::parse) {
             None => Ok(Class::Legacy { session }),
             Some(Some(version)) if version.era() == Era::Legacy => Ok(Class::Legacy { session }),
-            Some(_) => Err(refuse(400, RpcError::invalid_request(
-                "MCP-Protocol-Version must name the revision that this session negotiated (2024-11-05 to 2025-11-25)",
-            ))),
+            Some(_) => Err(refuse(
+                400,
+                RpcError::invalid_request(
+                    "MCP-Protocol-Version must name the revision that this session negotiated (2024-11-05 to 2025-11-25)",
+                ),
+            )),
         };
     }
     without_session(headers, kind)
@@ -102,15 +105,21 @@ fn without_session<'a>(headers: Headers<'a>, kind: &Kind<'a>) -> Result<Class<'a
         Some(None | Some(Version::V2026_07_28)) => match kind {
             Kind::Response(_) => Err(refuse(400, posted_response())),
             Kind::Notification(_) if headers.version == Some(Version::MODERN.as_str()) => Ok(Class::ModernNotification),
-            _ => Err(refuse(400, RpcError::invalid_params(format!(
-                "Invalid params: \"_meta\" must carry \"{}\" and \"{}\"",
-                crate::meta::VERSION,
-                crate::meta::CLIENT_CAPABILITIES
-            )))),
+            _ => Err(refuse(
+                400,
+                RpcError::invalid_params(format!(
+                    "Invalid params: \"_meta\" must carry \"{}\" and \"{}\"",
+                    crate::meta::VERSION,
+                    crate::meta::CLIENT_CAPABILITIES
+                )),
+            )),
         },
-        _ => Err(refuse(400, RpcError::invalid_request(
-            "Mcp-Session-Id is missing: send initialize first and repeat the session id that it returned",
-        ))),
+        _ => Err(refuse(
+            400,
+            RpcError::invalid_request(
+                "Mcp-Session-Id is missing: send initialize first and repeat the session id that it returned",
+            ),
+        )),
     }
 }
 
@@ -124,9 +133,8 @@ fn modern<'a>(headers: Headers<'a>, kind: &Kind<'a>, meta: Meta<'a>) -> Result<C
         Kind::Notification(_) => return Ok(Class::ModernNotification),
         Kind::Response(_) => return Err(refuse(400, posted_response())),
     };
-    let missing = |what: &str| {
-        refuse(400, RpcError::invalid_params(format!("Invalid params: \"_meta\" must carry \"{what}\"")))
-    };
+    let missing =
+        |what: &str| refuse(400, RpcError::invalid_params(format!("Invalid params: \"_meta\" must carry \"{what}\"")));
     let version = meta.version.ok_or_else(|| missing(crate::meta::VERSION))?;
     let capabilities = meta.capabilities.ok_or_else(|| missing(crate::meta::CLIENT_CAPABILITIES))?;
     check_headers(headers, request, &version).map_err(|why| refuse(400, RpcError::header_mismatch(why)))?;

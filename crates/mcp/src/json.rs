@@ -24,7 +24,7 @@ pub enum Malformed {
     /// Arrays and objects are nested deeper than [`DEPTH_MAX`].
     #[error("nested deeper than {DEPTH_MAX} levels")]
     Depth,
-    /// One object has the same key twice.
+    /// One object has the same key twice; the key's first 64 characters.
     #[error("the key {0:?} appears twice")]
     Duplicate(String),
     /// Something else than an object stands where an object must.
@@ -213,6 +213,11 @@ pub fn is_object(text: &str) -> bool {
     text.starts_with('{')
 }
 
+/// A key as an error repeats it: enough to find it, however long the sender made it.
+fn shown(key: &str) -> String {
+    key.chars().take(64).collect()
+}
+
 /// The members of one object, read in one walk; duplicates are refused, so that no two readers of the same message
 /// can see different values.
 #[derive(Debug, Clone, Default)]
@@ -233,7 +238,7 @@ impl<'a> Fields<'a> {
         for member in members(text) {
             let name = member.name();
             if fields.members.len() < 64 && fields.get(&name).is_some() {
-                return Err(Malformed::Duplicate(name.into_owned()));
+                return Err(Malformed::Duplicate(shown(&name)));
             }
             fields.members.push((name, member.value));
         }
@@ -249,7 +254,7 @@ impl<'a> Fields<'a> {
         let mut names: Vec<&str> = self.members.iter().map(|(name, _)| name.as_ref()).collect();
         names.sort_unstable();
         match names.windows(2).find(|pair| pair[0] == pair[1]) {
-            Some(pair) => Err(Malformed::Duplicate(pair[0].to_owned())),
+            Some(pair) => Err(Malformed::Duplicate(shown(pair[0]))),
             None => Ok(()),
         }
     }

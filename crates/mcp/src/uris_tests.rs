@@ -243,7 +243,10 @@ fn the_first_upstream_keeps_what_both_offer() {
         table.add_resource(upstream, "test://one");
         table.add_template(upstream, "test://t/{id}");
     }
-    assert_eq!((table.issued(0, "test://one").as_ref(), table.issued(1, "test://one").as_ref()), ("test://one", "b+test://one"));
+    assert_eq!(
+        (table.issued(0, "test://one").as_ref(), table.issued(1, "test://one").as_ref()),
+        ("test://one", "b+test://one")
+    );
     assert_eq!(table.issued_template(0, "test://t/{id}"), "test://t/{id}");
     assert_eq!(table.issued_template(1, "test://t/{id}"), "b+test://t/{id}");
     assert_eq!(table.resolve("test://t/7"), Some((0, "test://t/7".to_owned())));

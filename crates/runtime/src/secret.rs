@@ -47,7 +47,11 @@ pub fn secret(
         found => return found,
     }
     let mut bytes = [0; SECRET_BYTES];
-    random(&mut bytes).map_err(|source| SecretError::Io { what: "find random bytes for", path: path.clone(), source })?;
+    random(&mut bytes).map_err(|source| SecretError::Io {
+        what: "find random bytes for",
+        path: path.clone(),
+        source,
+    })?;
     write(dir, &path, &bytes)?;
     Ok(bytes)
 }

@@ -34,14 +34,20 @@ impl AskError {
     }
 }
 
-/// `params` with what every modern request must carry: the members given (JSON text without braces) and `_meta`.
+/// [`params_of`] without capabilities.
 pub(crate) fn params(era: Era, members: &str) -> String {
+    params_of(era, members, "{}")
+}
+
+/// `params` with what every modern request must carry: the members given (JSON text without braces) and `_meta` with
+/// the capabilities of whom it is asked for.
+pub(crate) fn params_of(era: Era, members: &str, capabilities: &str) -> String {
     if era == Era::Legacy {
         return format!("{{{members}}}");
     }
     let comma = if members.is_empty() { "" } else { "," };
     format!(
-        r#"{{{members}{comma}"_meta":{{"{}":"{}","{}":{IMPLEMENTATION},"{}":{{}}}}}}"#,
+        r#"{{{members}{comma}"_meta":{{"{}":"{}","{}":{IMPLEMENTATION},"{}":{capabilities}}}}}"#,
         enfilade_mcp::meta::VERSION,
         Version::MODERN,
         enfilade_mcp::meta::CLIENT_INFO,

@@ -7,6 +7,7 @@ use crate::route::issue_task;
 use crate::site::Site;
 use crate::stream::Stream;
 use crate::view::View;
+use crate::viewer::Viewer;
 use bytes::Bytes;
 use enfilade_mcp::envelope::{Notification, Outcome, Response};
 use enfilade_mcp::error::{self, code, modern_status};
@@ -43,6 +44,8 @@ pub(crate) struct Plan {
     pub(crate) token: Option<String>,
     /// The client's revision.
     pub(crate) version: Version,
+    /// Whose lists say what a tool's arguments are.
+    pub(crate) viewer: Viewer,
     /// The legacy session; none for modern requests.
     pub(crate) live: Option<Arc<Live>>,
     pub(crate) cancelled: CancellationToken,

@@ -11,6 +11,7 @@ use crate::run::{self, First};
 use crate::site::Up;
 use crate::stream::{EventId, Kind as StreamKind, Stream};
 use crate::view::View;
+use crate::viewer::{Scope, Viewer};
 use bytes::Bytes;
 use enfilade_mcp::classify::Modern;
 use enfilade_mcp::envelope::{Notification, Request};
@@ -133,15 +134,18 @@ impl<'a> Handling<'a> {
             }
             Some(Method::Initialize) => fail(&RpcError::invalid_request("this session is initialised already")),
             Some(method) if method.is_modern_only() => fail(&RpcError::method_not_found(&request.method)),
-            Some(method) if ListKind::of(method).is_some() => self.list(request, method, live.version).await,
+            Some(method) if ListKind::of(method).is_some() => {
+                let viewer = Viewer { scope: live.scope.clone(), live: Some(live.clone()) };
+                self.list(request, method, live.version, &viewer).await
+            }
             method => self.legacy_call(live, envelope, request, method).await,
         }
     }
 
-    async fn list(self, request: &Request<'_>, method: Method, version: Version) -> Reply {
+    async fn list(self, request: &Request<'_>, method: Method, version: Version, viewer: &Viewer) -> Reply {
         let kind = ListKind::of(method).unwrap_or(ListKind::Tools);
         let cursor = request.params.and_then(|params| json::get(params, "cursor"));
-        match self.view.page(kind, cursor, version).await {
+        match self.view.page(kind, cursor, version, viewer).await {
             Ok(result) => Reply::message(result_message(&request.id, &result)),
             Err(error) => Reply::error(200, Some(&request.id), &error),
         }
@@ -246,11 +250,14 @@ impl<'a> Handling<'a> {
         match method {
             Some(Method::Discover) => Reply::message(result_message(&request.id, &self.view.discover().await)),
             Some(Method::Listen) => self.listen(request).await,
-            Some(method) if ListKind::of(method).is_some() => self.list(request, method, Version::MODERN).await,
+            Some(method) if ListKind::of(method).is_some() => {
+                let viewer = Viewer { scope: Scope::of(meta.capabilities), live: None };
+                self.list(request, method, Version::MODERN, &viewer).await
+            }
             method => {
                 let planned = match self.missing_extension(meta, method) {
                     Some(error) => Err(error),
-                    None => self.plan(envelope, request, method, Asker::Modern(headers)).await,
+                    None => self.plan(envelope, request, method, Asker::Modern(meta, headers)).await,
                 };
                 match planned {
                     Ok(plan) => self.modern_call(plan).await,
@@ -265,10 +272,8 @@ impl<'a> Handling<'a> {
         let tasks = matches!(method, Some(Method::TasksGet | Method::TasksUpdate | Method::TasksCancel));
         let several = self.view.single().is_none();
         let declared = json::at(meta.capabilities, &["extensions", crate::view::TASKS]).is_some();
-        (tasks && several && !declared).then(|| RpcError::missing_capability(&format!(
-            r#"{{"extensions":{{"{}":{{}}}}}}"#,
-            crate::view::TASKS
-        )))
+        (tasks && several && !declared)
+            .then(|| RpcError::missing_capability(&format!(r#"{{"extensions":{{"{}":{{}}}}}}"#, crate::view::TASKS)))
     }
 
     async fn modern_call(self, plan: Arc<Plan>) -> Reply {
@@ -303,14 +308,16 @@ impl<'a> Handling<'a> {
     ) -> Result<Arc<Plan>, RpcError> {
         let meta = Meta::read(request.params).map_err(|e| RpcError::invalid_params(format!("params: {e}")))?;
         let mut splice = Splice::new(envelope.text);
-        let route = route::route(self.view, request, method, &mut splice).await?;
+        let viewer = asker.viewer();
+        let route = route::route(self.view, request, method, &viewer, &mut splice).await?;
         let site = self.view.sites[route.site].clone();
-        let up = site.wait_up(site.deadline()).await.map_err(|error| {
-            RpcError::upstream(true, format!("{}: {error}", site.name()))
-        })?;
+        let up = site
+            .wait_up(site.deadline())
+            .await
+            .map_err(|error| RpcError::upstream(true, format!("{}: {error}", site.name())))?;
         let arguments = request.params.and_then(|params| json::get(params, "arguments"));
-        if let (Asker::Modern(headers), Some(Method::ToolsCall)) = (asker, method) {
-            self.check_mirrored(&route, arguments, headers).await?;
+        if let (Asker::Modern(_, headers), Some(Method::ToolsCall)) = (asker, method) {
+            self.check_mirrored(&route, arguments, headers, &viewer).await?;
         }
         let upstream_id = up.peer.next_id();
         splice.replace(request.id_text, upstream_id.to_string());
@@ -330,7 +337,8 @@ impl<'a> Handling<'a> {
             id: request.id.clone(),
             token: meta.progress_token.map(str::to_owned),
             version: asker.version(),
-            live: asker.live(),
+            live: viewer.live.clone(),
+            viewer,
             cancelled: CancellationToken::new(),
             outlet: Outlet::default(),
             _counted: Counted::new(&self.node.calls),
@@ -344,11 +352,12 @@ impl<'a> Handling<'a> {
         route: &Route,
         arguments: Option<&str>,
         headers: &dyn HeaderLookup,
+        viewer: &Viewer,
     ) -> Result<(), RpcError> {
         let site = &self.view.sites[route.site];
-        let tools = match site.last(ListKind::Tools) {
+        let tools = match site.last(ListKind::Tools, viewer) {
             Some(list) => Some(list),
-            None => site.list(ListKind::Tools).await.ok().flatten(),
+            None => site.list(ListKind::Tools, viewer).await.ok().flatten(),
         };
         let item = tools.as_ref().zip(route.name.as_deref()).and_then(|(list, name)| list.item(name));
         let Some(item) = item.filter(|item| !item.headers.is_empty()) else { return Ok(()) };
@@ -362,7 +371,7 @@ impl<'a> Handling<'a> {
 #[derive(Clone, Copy)]
 enum Asker<'a> {
     Session(&'a Arc<Live>),
-    Modern(&'a dyn HeaderLookup),
+    Modern(&'a Modern<'a>, &'a dyn HeaderLookup),
 }
 
 impl Asker<'_> {
@@ -373,10 +382,10 @@ impl Asker<'_> {
         }
     }
 
-    fn live(self) -> Option<Arc<Live>> {
+    fn viewer(self) -> Viewer {
         match self {
-            Self::Session(live) => Some(live.clone()),
-            Self::Modern(..) => None,
+            Self::Session(live) => Viewer { scope: live.scope.clone(), live: Some(live.clone()) },
+            Self::Modern(meta, _) => Viewer { scope: Scope::of(meta.capabilities), live: None },
         }
     }
 
@@ -563,4 +572,3 @@ fn refused(id: Option<&Id>, refusal: &Refusal) -> Reply {
     let (status, retry_after_s) = if full { (503, Some(30)) } else { (400, None) };
     Reply::Message { status, body, session: None, retry_after_s }
 }
-

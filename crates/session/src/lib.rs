@@ -19,6 +19,7 @@ mod subscribe;
 mod sweep;
 mod topics;
 mod view;
+mod viewer;
 mod watch;
 
 pub use node::{ConfigError, Node, NodeConfig, Registry};

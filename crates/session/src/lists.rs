@@ -110,7 +110,13 @@ static STAMP: AtomicU64 = AtomicU64::new(1);
 
 impl List {
     pub(crate) fn empty(ttl: Duration) -> Self {
-        Self { stamp: STAMP.fetch_add(1, Ordering::Relaxed), items: Vec::new(), refused: Vec::new(), ttl, private: false }
+        Self {
+            stamp: STAMP.fetch_add(1, Ordering::Relaxed),
+            items: Vec::new(),
+            refused: Vec::new(),
+            ttl,
+            private: false,
+        }
     }
 
     pub(crate) fn item(&self, key: &str) -> Option<&Item> {
@@ -118,22 +124,30 @@ impl List {
     }
 }
 
+/// Where a list comes from.
+pub(crate) struct Source<'a> {
+    pub(crate) peer: &'a dyn Peer,
+    pub(crate) era: Era,
+    /// What a modern request declares, a JSON object.
+    pub(crate) capabilities: &'a str,
+    /// How long a list is fresh when the upstream does not say.
+    pub(crate) default_ttl: Duration,
+    /// How long each page may take.
+    pub(crate) within: Duration,
+    /// Its name, for logs.
+    pub(crate) upstream: &'a str,
+}
+
 /// Fetches every page of a list.
-pub(crate) async fn fetch(
-    peer: &dyn Peer,
-    era: Era,
-    kind: ListKind,
-    default_ttl: Duration,
-    within: Duration,
-    upstream: &str,
-) -> Result<Arc<List>, AskError> {
+pub(crate) async fn fetch(kind: ListKind, source: &Source<'_>) -> Result<Arc<List>, AskError> {
+    let &Source { peer, era, default_ttl, within, upstream, .. } = source;
     let mut list = List::empty(default_ttl);
     let mut ttl: Option<Duration> = None;
     let mut cursor: Option<String> = None;
     let mut bytes = 0;
     for _ in 0..PAGES_MAX {
         let members = cursor.as_ref().map(|cursor| format!(r#""cursor":{cursor}"#)).unwrap_or_default();
-        let params = ask::params(era, &members);
+        let params = ask::params_of(era, &members, source.capabilities);
         let result = match ask::ask(peer, kind.method().as_str(), &params, None, within).await {
             Err(error) if error.code() == Some(code::METHOD_NOT_FOUND) => return Ok(Arc::new(list)),
             result => result?,
@@ -169,9 +183,7 @@ pub(crate) async fn fetch(
 fn read_item(kind: ListKind, era: Era, text: &str) -> Result<Item, String> {
     let key = json::get(text, kind.key()).and_then(json::string).ok_or("it has no name")?.into_owned();
     let headers = match (kind, era) {
-        (ListKind::Tools, Era::Modern) => {
-            ParamHeaders::from_tool(text).map_err(|why| format!("{key:?}: {why}"))?
-        }
+        (ListKind::Tools, Era::Modern) => ParamHeaders::from_tool(text).map_err(|why| format!("{key:?}: {why}"))?,
         _ => ParamHeaders::default(),
     };
     Ok(Item { text: text.to_owned(), key, headers })

@@ -3,19 +3,21 @@
 //!
 //! The registry holds what must survive; everything here can be built again from the record.
 
+use crate::ask::{self, AskError};
 use crate::call::Plan;
 use crate::run::ask_client;
 use crate::site::Site;
 use crate::stream::{Kind as StreamKind, Stream};
-use crate::topics::{Registration, Subscriber};
-use crate::view::View;
+use crate::topics::{Registration, Subscriber, notification};
+use crate::view::{Target, View};
+use crate::viewer::Scope;
 use bytes::Bytes;
 use enfilade_mcp::envelope::{Envelope, Kind, Response};
 use enfilade_mcp::{Era, Id, Splice, Version, json};
 use enfilade_registry::{Command, SessionId, SessionRecord, UpstreamBinding, Writer};
 use enfilade_upstream::{CallError, Hello, Messages, Peer, Sharing};
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -41,6 +43,10 @@ pub(crate) struct Live {
     questions: Mutex<HashMap<u64, Question>>,
     next: AtomicU64,
     pub(crate) log_level: Mutex<Option<Arc<str>>>,
+    /// What the client declared that it can do.
+    pub(crate) scope: Scope,
+    /// Resources that the client watches through its own upstream sessions, by the URIs that it knows.
+    watched: Mutex<BTreeSet<Arc<str>>>,
     registration: Registration,
     used: Mutex<Instant>,
     ended: AtomicBool,
@@ -56,7 +62,7 @@ struct Binding {
 #[derive(Clone)]
 struct Bound {
     peer: Arc<dyn Peer>,
-    _listener: Option<Arc<AbortOnDropHandle<()>>>,
+    listener: Option<Arc<AbortOnDropHandle<()>>>,
 }
 
 struct Streams {
@@ -115,6 +121,8 @@ impl Live {
             questions: Mutex::default(),
             next: AtomicU64::new(1),
             log_level: Mutex::new(record.log_level.clone()),
+            scope: Scope::of(&record.capabilities),
+            watched: Mutex::new(record.subscriptions.iter().cloned().collect()),
             registration: hub.register(subscriber),
             used: Mutex::new(Instant::now()),
             ended: AtomicBool::new(false),
@@ -166,6 +174,12 @@ impl Live {
         Ok(peer)
     }
 
+    /// The session with an upstream of this session's server.
+    pub(crate) async fn peer_of(self: &Arc<Self>, site: &Site) -> Result<Arc<dyn Peer>, CallError> {
+        let at = self.view.sites.iter().position(|own| own.index == site.index).ok_or(CallError::Unreachable)?;
+        self.peer(at).await
+    }
+
     /// The session with one upstream, if it is open.
     pub(crate) fn bound(&self, at: usize) -> Option<Arc<dyn Peer>> {
         self.bindings[at].now.lock().as_ref().map(|bound| bound.peer.clone()).filter(|peer| peer.is_alive())
@@ -185,11 +199,11 @@ impl Live {
         let config = site.connector.config();
         let one_for_all = config.sessions == Sharing::Shared && config.url.is_some();
         if up.profile.era == Era::Modern || one_for_all {
-            return Ok(Bound { peer: up.peer, _listener: None });
+            return Ok(Bound { peer: up.peer, listener: None });
         }
         if let Some(peer) = self.resume(site) {
             let listener = self.listen(at, &peer).await;
-            return Ok(Bound { peer, _listener: listener });
+            return Ok(Bound { peer, listener: listener });
         }
         let shared = config.sessions == Sharing::Shared;
         let hello = Hello {
@@ -198,7 +212,8 @@ impl Live {
             capabilities: if shared { "{}".into() } else { self.record.capabilities.clone() },
         };
         let opened = site.connector.open(&hello).await?;
-        let binding = UpstreamBinding { session_id: opened.session_id.clone(), version: opened.version.as_str().into() };
+        let binding =
+            UpstreamBinding { session_id: opened.session_id.clone(), version: opened.version.as_str().into() };
         if binding.session_id.is_some() {
             let command = Command::BindUpstream { id: self.id, upstream: site.name().into(), binding };
             if let Err(error) = self.writer.submit(command).await {
@@ -206,8 +221,8 @@ impl Live {
             }
         }
         let listener = if shared { None } else { self.listen(at, &opened.peer).await };
-        let bound = Bound { peer: opened.peer, _listener: listener };
-        self.replay(site, &bound).await;
+        let bound = Bound { peer: opened.peer, listener: listener };
+        self.replay(at, &bound.peer).await;
         Ok(bound)
     }
 
@@ -222,24 +237,99 @@ impl Live {
     }
 
     /// What the client had set before is set again in a new upstream session.
-    async fn replay(&self, site: &Site, bound: &Bound) {
+    async fn replay(&self, at: usize, peer: &Arc<dyn Peer>) {
+        let site = &self.view.sites[at];
         let level = self.log_level.lock().clone();
-        if let Some(level) = level {
+        if let Some(level) = level.filter(|_| site.up().is_some_and(|up| up.profile.declares(&["logging"]))) {
             let params = format!("{{\"level\":{}}}", json::quote(&level));
-            let set = crate::ask::ask(&*bound.peer, "logging/setLevel", &params, None, site.deadline()).await;
+            let set = ask::ask(&**peer, "logging/setLevel", &params, None, site.deadline()).await;
             if let Err(error) = set {
                 tracing::warn!(upstream = site.name(), %error, "log level could not be set again");
             }
         }
+        let watched: Vec<Arc<str>> = self.watched.lock().iter().cloned().collect();
+        for uri in watched {
+            let Some(target) = self.view.resolve_uri(&uri).await.filter(|target| target.site == at) else { continue };
+            let params = format!("{{\"uri\":{}}}", json::quote(&target.original));
+            match ask::ask(&**peer, "resources/subscribe", &params, None, site.deadline()).await {
+                // Nobody knows what changed meanwhile.
+                Ok(_) => self.updated(&uri),
+                Err(error) => tracing::warn!(upstream = site.name(), %error, "not subscribed again"),
+            }
+        }
+    }
+
+    /// Watches a resource through the client's own session, or stops to.
+    pub(crate) async fn watch(self: &Arc<Self>, target: &Target, uri: &Arc<str>, on: bool) -> Result<(), AskError> {
+        let peer = self.peer(target.site).await?;
+        if on {
+            self.ensure_listening(target.site, &peer).await;
+        }
+        let method = if on { "resources/subscribe" } else { "resources/unsubscribe" };
+        let params = format!("{{\"uri\":{}}}", json::quote(&target.original));
+        ask::ask(&*peer, method, &params, None, self.view.sites[target.site].deadline()).await?;
+        let mut watched = self.watched.lock();
+        if on {
+            watched.insert(uri.clone());
+        } else {
+            watched.remove(uri);
+        }
+        Ok(())
+    }
+
+    /// The client reads its general stream: what upstreams say outside calls can reach it from now on.
+    pub(crate) async fn listen_everywhere(self: &Arc<Self>) {
+        for at in 0..self.bindings.len() {
+            if let Some(peer) = self.bound(at).filter(|_| self.owns_session(at)) {
+                self.ensure_listening(at, &peer).await;
+            }
+        }
+        let watched: Vec<Arc<str>> = self.watched.lock().iter().cloned().collect();
+        for uri in watched {
+            // Opening the session watches what was watched before; open ones do already.
+            if let Some(target) = self.view.resolve_uri(&uri).await.filter(|target| self.owns_session(target.site)) {
+                let _ = self.peer(target.site).await;
+            }
+        }
+    }
+
+    /// True where the session with an upstream is this client's alone.
+    pub(crate) fn owns_session(&self, at: usize) -> bool {
+        let site = &self.view.sites[at];
+        let legacy = site.up().is_some_and(|up| up.profile.era == Era::Legacy);
+        legacy && site.connector.config().sessions == Sharing::PerClient
+    }
+
+    async fn ensure_listening(self: &Arc<Self>, at: usize, peer: &Arc<dyn Peer>) {
+        let _opening = self.bindings[at].opening.lock().await;
+        let here = |bound: &Bound| Arc::ptr_eq(&bound.peer, peer) && bound.listener.is_none();
+        if !self.bindings[at].now.lock().as_ref().is_some_and(here) {
+            return;
+        }
+        let listener = self.start_listening(at, peer).await;
+        if let Some(bound) = self.bindings[at].now.lock().as_mut().filter(|bound| here(bound)) {
+            bound.listener = listener;
+        }
+    }
+
+    fn updated(&self, uri: &str) {
+        let method = "notifications/resources/updated";
+        let members = format!("\"uri\":{}", json::quote(uri));
+        self.general().notice(uri, notification(method, &members, None));
     }
 
     /// Listens to what the upstream says outside calls, where the client could hear or answer it.
     async fn listen(self: &Arc<Self>, at: usize, peer: &Arc<dyn Peer>) -> Option<Arc<AbortOnDropHandle<()>>> {
         let asks = ["sampling", "elicitation", "roots"];
         let can_answer = asks.iter().any(|name| json::get(&self.record.capabilities, name).is_some());
-        if !can_answer && !self.streams.lock().general.is_attached() {
+        let watches = !self.watched.lock().is_empty();
+        if !can_answer && !watches && !self.general().is_attached() {
             return None;
         }
+        self.start_listening(at, peer).await
+    }
+
+    async fn start_listening(self: &Arc<Self>, at: usize, peer: &Arc<dyn Peer>) -> Option<Arc<AbortOnDropHandle<()>>> {
         let messages = peer.listen().await.ok().flatten()?;
         let task = self.tasks.spawn(hear(Arc::downgrade(self), at, peer.clone(), messages));
         Some(Arc::new(AbortOnDropHandle::new(task)))
@@ -328,7 +418,7 @@ impl Live {
             let legacy = site.up().is_some_and(|up| up.profile.era == Era::Legacy);
             let peer = binding.now.lock().as_ref().map(|bound| bound.peer.clone()).filter(|_| legacy);
             if let Some(peer) = peer {
-                let _ = crate::ask::ask(&*peer, "logging/setLevel", &params, None, site.deadline()).await;
+                let _ = ask::ask(&*peer, "logging/setLevel", &params, None, site.deadline()).await;
             }
         }
     }
@@ -449,8 +539,14 @@ impl Live {
                     // The control session of the upstream announces these, once for all.
                     "notifications/tools/list_changed"
                     | "notifications/prompts/list_changed"
-                    | "notifications/resources/list_changed"
-                    | "notifications/resources/updated" => None,
+                    | "notifications/resources/list_changed" => None,
+                    "notifications/resources/updated" => {
+                        let uri = notification.params.and_then(|params| json::get(params, "uri"));
+                        if let Some(uri) = uri.and_then(json::string) {
+                            self.updated(&self.view.issued_uri(at, &uri).unwrap_or_else(|| uri.into_owned()));
+                        }
+                        None
+                    }
                     _ => Some(Bytes::copy_from_slice(envelope.text.as_bytes())),
                 };
                 if let Some(text) = text {

@@ -240,7 +240,11 @@ impl Owner for Node {
         session: SessionId,
         last_event_id: Option<&'a str>,
     ) -> BoxFuture<'a, Reply> {
-        let opened = self.session(caller, session).map(|live| crate::handle::open_stream(&live, last_event_id));
+        let opened = self.session(caller, session).map(|live| {
+            let reply = crate::handle::open_stream(&live, last_event_id);
+            self.tasks.spawn(async move { live.listen_everywhere().await });
+            reply
+        });
         futures::future::ready(opened.unwrap_or_else(|reply| reply)).boxed()
     }
 

@@ -3,6 +3,7 @@
 use crate::lists::ListKind;
 use crate::site::Site;
 use crate::view::{Target, View};
+use crate::viewer::Viewer;
 use enfilade_mcp::envelope::Request;
 use enfilade_mcp::method::Method;
 use enfilade_mcp::{RpcError, Splice, json};
@@ -25,19 +26,20 @@ pub(crate) async fn route<'a>(
     view: &View,
     request: &Request<'a>,
     method: Option<Method>,
+    viewer: &Viewer,
     splice: &mut Splice<'a>,
 ) -> Result<Route, RpcError> {
     let params = request.params.unwrap_or("{}");
     match method {
-        Some(Method::ToolsCall) => by_name(view, ListKind::Tools, params, "tool", splice).await,
-        Some(Method::PromptsGet) => by_name(view, ListKind::Prompts, params, "prompt", splice).await,
+        Some(Method::ToolsCall) => by_name(view, ListKind::Tools, params, viewer, splice).await,
+        Some(Method::PromptsGet) => by_name(view, ListKind::Prompts, params, viewer, splice).await,
         Some(Method::ResourcesRead) => {
             let raw = string_param(params, "uri")?;
             let uri = json::string(raw).unwrap_or_default();
             let target = view.resolve_uri(&uri).await.ok_or_else(|| resource_not_found(&uri))?;
             Ok(replace(raw, &uri, target, splice))
         }
-        Some(Method::Complete) => completion(view, params, splice).await,
+        Some(Method::Complete) => completion(view, params, viewer, splice).await,
         Some(Method::TasksGet | Method::TasksUpdate | Method::TasksCancel | Method::TasksResult) => {
             task(view, params, splice)
         }
@@ -55,15 +57,17 @@ async fn by_name<'a>(
     view: &View,
     kind: ListKind,
     params: &'a str,
-    what: &str,
+    viewer: &Viewer,
     splice: &mut Splice<'a>,
 ) -> Result<Route, RpcError> {
     let raw = string_param(params, "name")?;
     let name = json::string(raw).unwrap_or_default();
-    let unknown = || RpcError::invalid_params(format!("Unknown {what}: {}", name.chars().take(128).collect::<String>()));
-    let target = view.resolve_name(kind, &name).await.ok_or_else(unknown)?;
+    let what = if kind == ListKind::Tools { "tool" } else { "prompt" };
+    let unknown =
+        || RpcError::invalid_params(format!("Unknown {what}: {}", name.chars().take(128).collect::<String>()));
+    let target = view.resolve_name(kind, &name, viewer).await.ok_or_else(unknown)?;
     // A tool that was left out of the list for a bad schema cannot be called either.
-    if view.sites[target.site].last(kind).is_some_and(|list| list.refused.contains(&target.original)) {
+    if view.sites[target.site].last(kind, viewer).is_some_and(|list| list.refused.contains(&target.original)) {
         return Err(unknown());
     }
     Ok(replace(raw, &name, target, splice))
@@ -76,11 +80,16 @@ fn replace<'a>(raw: &'a str, known: &str, target: Target, splice: &mut Splice<'a
     Route { site: target.site, name: Some(target.original) }
 }
 
-async fn completion<'a>(view: &View, params: &'a str, splice: &mut Splice<'a>) -> Result<Route, RpcError> {
+async fn completion<'a>(
+    view: &View,
+    params: &'a str,
+    viewer: &Viewer,
+    splice: &mut Splice<'a>,
+) -> Result<Route, RpcError> {
     let reference = json::get(params, "ref").ok_or_else(|| missing("ref"))?;
     let kind = json::get(reference, "type").and_then(json::string);
     let route = match kind.as_deref() {
-        Some("ref/prompt") => by_name(view, ListKind::Prompts, reference, "prompt", splice).await?,
+        Some("ref/prompt") => by_name(view, ListKind::Prompts, reference, viewer, splice).await?,
         Some("ref/resource") => {
             let raw = string_param(reference, "uri")?;
             let uri = json::string(raw).unwrap_or_default();

@@ -250,9 +250,9 @@ pub(crate) fn ask_client(
 impl Plan {
     /// `Mcp-Param-*` from the schema as it was last seen, or as it is now.
     async fn mirror(&self, arguments: &str, fresh: bool) -> Vec<(String, String)> {
-        let tools = match self.site.last(ListKind::Tools).filter(|_| !fresh) {
+        let tools = match self.site.last(ListKind::Tools, &self.viewer).filter(|_| !fresh) {
             Some(list) => Some(list),
-            None => self.site.list(ListKind::Tools).await.ok().flatten(),
+            None => self.site.list(ListKind::Tools, &self.viewer).await.ok().flatten(),
         };
         let item = tools.as_ref().zip(self.name.as_deref()).and_then(|(list, name)| list.item(name));
         item.map(|item| item.headers.headers(Some(arguments))).unwrap_or_default()

@@ -1,20 +1,22 @@
 //! One upstream as the owner sees it: is it up, what does it say of itself, what are its lists.
 //!
 //! A supervisor ([`crate::watch`]) keeps one control session open, without client capabilities; lists and shared
-//! subscriptions go through it. A list is cached until its time is over or the upstream says that it changed.
+//! subscriptions go through it. A list is cached until its time is over or the upstream says that it changed; clients
+//! that declare the same capabilities share it, because servers offer tools according to what a client can do.
 
 use crate::ask::AskError;
 use crate::config::Limits;
 use crate::lists::{self, List, ListKind};
 use crate::topics::Hub;
+use crate::viewer::{Scope, Viewer};
 use enfilade_mcp::{Era, json};
-use enfilade_upstream::{CallError, Connector, Peer};
+use enfilade_upstream::{CallError, Connector, Peer, Sharing};
 use moka::Expiry;
 use moka::future::Cache;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 
@@ -58,17 +60,25 @@ pub(crate) struct Site {
     pub(crate) hub: Arc<Hub>,
     pub(crate) limits: Limits,
     up: watch::Sender<Option<Up>>,
-    lists: Cache<(ListKind, u64), Arc<List>>,
+    /// Set once it is known whether the upstream can be reached at all.
+    reached: AtomicBool,
+    lists: Cache<ListKey, Arc<List>>,
     generations: [AtomicU64; 4],
-    last: Mutex<HashMap<ListKind, Arc<List>>>,
+    last: Mutex<HashMap<(ListKind, Scope), Arc<List>>>,
     /// Woken when somebody doubts that the upstream lives, or wants other topics.
     pub(crate) nudge: Notify,
 }
 
+/// A list, how often it had changed when it was asked for, and for whom.
+type ListKey = (ListKind, u64, Scope);
+
+/// Most lists that one upstream's cache holds, and most that are remembered when they are stale.
+const LISTS_MAX: u64 = 1_024;
+
 struct ByTtl;
 
-impl Expiry<(ListKind, u64), Arc<List>> for ByTtl {
-    fn expire_after_create(&self, _: &(ListKind, u64), list: &Arc<List>, _: Instant) -> Option<Duration> {
+impl Expiry<ListKey, Arc<List>> for ByTtl {
+    fn expire_after_create(&self, _: &ListKey, list: &Arc<List>, _: Instant) -> Option<Duration> {
         Some(list.ttl)
     }
 }
@@ -81,7 +91,8 @@ impl Site {
             hub,
             limits,
             up: watch::Sender::new(None),
-            lists: Cache::builder().max_capacity(64).expire_after(ByTtl).build(),
+            reached: AtomicBool::new(false),
+            lists: Cache::builder().max_capacity(LISTS_MAX).expire_after(ByTtl).build(),
             generations: Default::default(),
             last: Mutex::default(),
             nudge: Notify::new(),
@@ -99,6 +110,15 @@ impl Site {
     /// The upstream, if it is up.
     pub(crate) fn up(&self) -> Option<Up> {
         self.up.borrow().clone()
+    }
+
+    /// True once the first attempt to reach the upstream has ended, well or not.
+    pub(crate) fn was_reached(&self) -> bool {
+        self.reached.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_reached(&self) {
+        self.reached.store(true, Ordering::Release);
     }
 
     /// The upstream as soon as it is up; an error when that takes longer than `within`.
@@ -122,6 +142,7 @@ impl Site {
     pub(crate) fn set_up(&self, up: Up) {
         tracing::info!(upstream = self.name(), era = ?up.profile.era, "upstream is up");
         self.up.send_replace(Some(up));
+        self.set_reached();
         ListKind::ALL.into_iter().for_each(|kind| self.invalidate(kind));
         self.hub.lists_changed(self.index, &ListKind::ALL);
     }
@@ -146,18 +167,34 @@ impl Site {
         self.generations[kind as usize].fetch_add(1, Ordering::AcqRel);
     }
 
-    /// A list, from the cache or fetched now; `Ok(None)` while the upstream is down.
-    pub(crate) async fn list(&self, kind: ListKind) -> Result<Option<Arc<List>>, Arc<AskError>> {
+    /// A list, from the cache or fetched now through the viewer's own session where lists depend on who asks;
+    /// `Ok(None)` while the upstream is down.
+    pub(crate) async fn list(&self, kind: ListKind, viewer: &Viewer) -> Result<Option<Arc<List>>, Arc<AskError>> {
         let Some(up) = self.up() else { return Ok(None) };
-        let ttl = Duration::from_millis(self.connector.config().list_ttl_ms);
+        let default_ttl = Duration::from_millis(self.connector.config().list_ttl_ms);
         if !up.profile.declares(&[kind.capability()]) {
-            return Ok(Some(Arc::new(List::empty(ttl))));
+            return Ok(Some(Arc::new(List::empty(default_ttl))));
         }
-        let key = (kind, self.generations[kind as usize].load(Ordering::Acquire));
-        let fetch = lists::fetch(&*up.peer, up.profile.era, kind, ttl, self.deadline(), self.name());
+        let scope = self.scope(kind, viewer);
+        let key = (kind, self.generations[kind as usize].load(Ordering::Acquire), scope.clone());
+        let fetch = async {
+            let peer = match (&viewer.live, up.profile.era, scope.is_public()) {
+                (Some(live), Era::Legacy, false) => live.peer_of(self).await?,
+                _ => up.peer.clone(),
+            };
+            let source = lists::Source {
+                peer: &*peer,
+                era: up.profile.era,
+                capabilities: scope.capabilities(),
+                default_ttl,
+                within: self.deadline(),
+                upstream: self.name(),
+            };
+            lists::fetch(kind, &source).await
+        };
         match self.lists.try_get_with(key, fetch).await {
             Ok(list) => {
-                self.last.lock().insert(kind, list.clone());
+                self.remember(kind, scope, list.clone());
                 Ok(Some(list))
             }
             Err(error) => {
@@ -165,13 +202,33 @@ impl Site {
                     self.doubt(error);
                 }
                 tracing::warn!(upstream = self.name(), list = kind.member(), %error, "list could not be fetched");
-                self.last(kind).map(Some).ok_or(error)
+                self.last(kind, viewer).map(Some).ok_or(error)
             }
         }
     }
 
+    /// For whom a list is: tools and prompts may depend on what the client can do, resources do not.
+    fn scope(&self, kind: ListKind, viewer: &Viewer) -> Scope {
+        let own_session = self.connector.config().sessions == Sharing::PerClient;
+        let depends = matches!(kind, ListKind::Tools | ListKind::Prompts)
+            && match self.up().map(|up| up.profile.era) {
+                Some(Era::Legacy) => viewer.live.is_some() && own_session,
+                Some(Era::Modern) => viewer.live.is_none(),
+                None => false,
+            };
+        if depends { viewer.scope.clone() } else { Scope::default() }
+    }
+
+    fn remember(&self, kind: ListKind, scope: Scope, list: Arc<List>) {
+        let mut last = self.last.lock();
+        if last.len() as u64 >= LISTS_MAX {
+            last.retain(|(_, scope), _| scope.is_public());
+        }
+        last.insert((kind, scope), list);
+    }
+
     /// The list as it was last seen, fresh or not.
-    pub(crate) fn last(&self, kind: ListKind) -> Option<Arc<List>> {
-        self.last.lock().get(&kind).cloned()
+    pub(crate) fn last(&self, kind: ListKind, viewer: &Viewer) -> Option<Arc<List>> {
+        self.last.lock().get(&(kind, self.scope(kind, viewer))).cloned()
     }
 }

@@ -1,5 +1,6 @@
 //! Subscriptions of clients: `resources/subscribe` of a session, and the stream of `subscriptions/listen`.
 
+use crate::ask::AskError;
 use crate::handle::{Handling, write_failed};
 use crate::lists::ListKind;
 use crate::live::Live;
@@ -22,6 +23,9 @@ impl Handling<'_> {
         let uri: Arc<str> = json::string(raw).unwrap_or_default().as_ref().into();
         let target = self.subscribable(&uri).await.ok_or_else(|| route::resource_not_found(&uri))?;
         let site = &self.view.sites[target.site];
+        if live.owns_session(target.site) {
+            return self.watch(live, &target, uri, on).await;
+        }
         let topic: Topic = (site.index, target.original.as_str().into());
         if !on {
             self.node.hub.unsubscribe(live.subscriber_id(), &topic);
@@ -29,10 +33,22 @@ impl Handling<'_> {
             let command = Command::Unsubscribe { id: live.id, uri };
             return self.node.registry.writer.submit(command).await.map(|_| ()).map_err(|e| write_failed(&e));
         }
-        self.follow(live.subscriber_id(), target, uri.clone(), site.deadline()).await.map_err(|why| {
-            RpcError::upstream(true, format!("{}: not subscribed: {why}", site.name()))
-        })?;
+        self.follow(live.subscriber_id(), target, uri.clone(), site.deadline())
+            .await
+            .map_err(|why| RpcError::upstream(true, format!("{}: not subscribed: {why}", site.name())))?;
         let command = Command::Subscribe { id: live.id, uri };
+        self.node.registry.writer.submit(command).await.map(|_| ()).map_err(|e| write_failed(&e))
+    }
+
+    /// Through the client's own upstream session: what a server announces there may depend on what was done there.
+    async fn watch(self, live: &Arc<Live>, target: &Target, uri: Arc<str>, on: bool) -> Result<(), RpcError> {
+        let name = self.view.sites[target.site].name();
+        live.watch(target, &uri, on).await.map_err(|why| match why {
+            AskError::Refused(_) => RpcError::invalid_params(format!("{name}: {why}")),
+            AskError::Call(_) | AskError::Late => RpcError::upstream(true, format!("{name}: {why}")),
+        })?;
+        let command =
+            if on { Command::Subscribe { id: live.id, uri } } else { Command::Unsubscribe { id: live.id, uri } };
         self.node.registry.writer.submit(command).await.map(|_| ()).map_err(|e| write_failed(&e))
     }
 

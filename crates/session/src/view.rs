@@ -6,6 +6,7 @@ use crate::ask::IMPLEMENTATION;
 use crate::config::{Limits, ServerConfig};
 use crate::lists::{List, ListKind};
 use crate::site::{Profile, Site};
+use crate::viewer::{Scope, Viewer};
 use enfilade_mcp::cursor::{CursorKey, Position};
 use enfilade_mcp::names::NameTable;
 use enfilade_mcp::names::Prefix;
@@ -16,10 +17,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Which lists a merged one was made of.
+type Stamps = Vec<Option<u64>>;
+
+/// Most merged lists that are kept, of all kinds and scopes.
+const MERGED_MAX: usize = 1_024;
+
 /// Items of one list of a virtual server.
 #[derive(Debug)]
 pub(crate) struct Merged {
-    stamps: Vec<Option<u64>>,
+    stamps: Stamps,
     /// Every item as clients see it, with its upstream and its key there.
     entries: Vec<Entry>,
     ttl: Duration,
@@ -44,7 +51,7 @@ pub(crate) struct View {
     tools: Mutex<NameTable>,
     prompts: Mutex<NameTable>,
     uris: Mutex<Arc<UriTable>>,
-    merged: Mutex<HashMap<ListKind, Arc<Merged>>>,
+    merged: Mutex<HashMap<(ListKind, Scope), Arc<Merged>>>,
     cursors: CursorKey,
     limits: Limits,
 }
@@ -98,9 +105,11 @@ impl View {
         );
         let wait = Duration::from_millis(self.limits.list_wait_ms);
         let Some(site) = self.single() else {
-            let tasks = era == Era::Modern && self.sites.iter().any(|site| {
-                site.up().is_some_and(|up| up.profile.declares(&["extensions", TASKS]))
-            });
+            let tasks = era == Era::Modern
+                && self
+                    .sites
+                    .iter()
+                    .any(|site| site.up().is_some_and(|up| up.profile.declares(&["extensions", TASKS])));
             let extensions = if tasks { format!(r#","extensions":{{"{TASKS}":{{}}}}"#) } else { String::new() };
             return format!("{ALL}{extensions}}}");
         };
@@ -125,34 +134,46 @@ impl View {
     }
 
     /// Brings one list up to date; upstreams that are down or late are left out and announced when they come.
-    pub(crate) async fn list(&self, kind: ListKind) -> Arc<Merged> {
+    pub(crate) async fn list(&self, kind: ListKind, viewer: &Viewer) -> Arc<Merged> {
         let wait = Duration::from_millis(self.limits.list_wait_ms);
         let fetch = |site: &Arc<Site>| {
             let site = site.clone();
             async move {
-                match tokio::time::timeout(wait, site.list(kind)).await {
+                let list = async {
+                    if !site.was_reached() {
+                        // A node that has only just started does not know yet what its upstreams offer.
+                        let _ = site.wait_up(wait).await;
+                    }
+                    site.list(kind, viewer).await
+                };
+                match tokio::time::timeout(wait, list).await {
                     Ok(Ok(list)) => list,
-                    Ok(Err(_)) | Err(_) => site.last(kind),
+                    Ok(Err(_)) | Err(_) => site.last(kind, viewer),
                 }
             }
         };
         let lists = futures::future::join_all(self.sites.iter().map(fetch)).await;
-        let mut stamps: Vec<Option<u64>> = lists.iter().map(|list| list.as_ref().map(|list| list.stamp)).collect();
+        let mut stamps: Stamps = lists.iter().map(|list| list.as_ref().map(|list| list.stamp)).collect();
         if let Some(other) = other_uris(kind) {
             // How a URI is issued depends on both lists.
-            stamps.extend(self.sites.iter().map(|site| site.last(other).map(|list| list.stamp)));
+            stamps.extend(self.sites.iter().map(|site| site.last(other, viewer).map(|list| list.stamp)));
         }
-        if let Some(merged) = self.merged.lock().get(&kind).filter(|merged| merged.stamps == stamps) {
+        let key = (kind, viewer.scope.clone());
+        if let Some(merged) = self.merged.lock().get(&key).filter(|merged| merged.stamps == stamps) {
             return merged.clone();
         }
-        let merged = Arc::new(self.merge(kind, stamps, &lists));
-        self.merged.lock().insert(kind, merged.clone());
+        let merged = Arc::new(self.merge(kind, stamps, &lists, viewer));
+        let mut all = self.merged.lock();
+        if all.len() >= MERGED_MAX {
+            all.clear();
+        }
+        all.insert(key, merged.clone());
         merged
     }
 
-    fn merge(&self, kind: ListKind, stamps: Vec<Option<u64>>, lists: &[Option<Arc<List>>]) -> Merged {
+    fn merge(&self, kind: ListKind, stamps: Stamps, lists: &[Option<Arc<List>>], viewer: &Viewer) -> Merged {
         if let Some(other) = other_uris(kind) {
-            self.rebuild_uris(kind, lists, other);
+            self.rebuild_uris(kind, lists, other, viewer);
         }
         let mut merged = Merged { stamps, entries: Vec::new(), ttl: Duration::MAX, private: false };
         for (site, list) in lists.iter().enumerate() {
@@ -186,7 +207,8 @@ impl View {
         };
         let table = self.uri_table();
         let map = |uri: &str| {
-            let seen = if kind == ListKind::Templates { table.issued_template(site, uri) } else { table.issued(site, uri) };
+            let seen =
+                if kind == ListKind::Templates { table.issued_template(site, uri) } else { table.issued(site, uri) };
             (seen != uri).then(|| seen.into_owned())
         };
         let mapped = translate::map_item_uris(kind.method().as_str(), text, &map);
@@ -198,11 +220,11 @@ impl View {
         Ok(splice.finish().into())
     }
 
-    fn rebuild_uris(&self, kind: ListKind, lists: &[Option<Arc<List>>], other: ListKind) {
+    fn rebuild_uris(&self, kind: ListKind, lists: &[Option<Arc<List>>], other: ListKind, viewer: &Viewer) {
         let mut table = UriTable::new(&self.names, self.clash);
         table.inherit(&self.uri_table());
         for (site, list) in lists.iter().enumerate() {
-            let others = self.sites[site].last(other);
+            let others = self.sites[site].last(other, viewer);
             for (kind, list) in [(kind, list.as_ref()), (other, others.as_ref())] {
                 for item in list.iter().flat_map(|list| &list.items) {
                     match kind {
@@ -227,7 +249,7 @@ impl View {
     }
 
     /// Where a tool's or prompt's name leads.
-    pub(crate) async fn resolve_name(&self, kind: ListKind, name: &str) -> Option<Target> {
+    pub(crate) async fn resolve_name(&self, kind: ListKind, name: &str, viewer: &Viewer) -> Option<Target> {
         if self.single().is_some() {
             return Some(Target { site: 0, original: name.to_owned() });
         }
@@ -239,21 +261,29 @@ impl View {
             return Some(target);
         }
         // A name is issued by listing; this node may not have listed yet.
-        self.list(kind).await;
+        self.list(kind, viewer).await;
         known(name)
     }
 
     /// Where a resource URI leads.
     pub(crate) async fn resolve_uri(&self, uri: &str) -> Option<Target> {
         if self.single().is_none() {
-            futures::future::join(self.list(ListKind::Resources), self.list(ListKind::Templates)).await;
+            let public = Viewer::default();
+            futures::future::join(self.list(ListKind::Resources, &public), self.list(ListKind::Templates, &public))
+                .await;
         }
         let (site, original) = self.uri_table().resolve(uri)?;
         Some(Target { site, original })
     }
 
     /// One page of a list, as the `result` of a client of this revision.
-    pub(crate) async fn page(&self, kind: ListKind, cursor: Option<&str>, version: Version) -> Result<String, RpcError> {
+    pub(crate) async fn page(
+        &self,
+        kind: ListKind,
+        cursor: Option<&str>,
+        version: Version,
+        viewer: &Viewer,
+    ) -> Result<String, RpcError> {
         let method = kind.method().as_str();
         let after = match cursor {
             None => None,
@@ -270,7 +300,7 @@ impl View {
             let down = |_| RpcError::upstream(true, "the upstream of this server is down; try again later");
             site.wait_up(wait).await.map_err(down)?;
         }
-        let merged = self.list(kind).await;
+        let merged = self.list(kind, viewer).await;
         let from = after.map_or(0, |after| self.resume(&merged, &after));
         let page = &merged.entries[from..merged.entries.len().min(from + self.limits.page_items_max)];
         let items: Vec<&str> = page.iter().map(|entry| &*entry.text).collect();

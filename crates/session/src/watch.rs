@@ -33,6 +33,7 @@ impl Site {
                 }
                 Err(error) => error.to_string(),
             };
+            self.set_reached();
             if self.up().is_some() {
                 self.set_down(&why);
             } else {

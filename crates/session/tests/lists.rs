@@ -130,10 +130,9 @@ async fn pages_miss_nothing_and_forged_cursors_are_refused() {
             }
         }
     };
-    let found = until(pages, |found| {
-        ["one__", "two__"].iter().all(|prefix| found.iter().any(|name| name.starts_with(prefix)))
-    })
-    .await;
+    let found =
+        until(pages, |found| ["one__", "two__"].iter().all(|prefix| found.iter().any(|name| name.starts_with(prefix))))
+            .await;
     let mut once = found.clone();
     once.sort();
     once.dedup();

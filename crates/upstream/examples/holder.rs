@@ -13,8 +13,14 @@ async fn main() {
     let opened = connector.open(&hello).await.expect("the process starts");
     let id = opened.peer.next_id();
     let message = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"pid"}}}}"#);
-    let call =
-        Call { id, message: message.into(), method: "tools/call", name: None, headers: Vec::new(), progress_token: None };
+    let call = Call {
+        id,
+        message: message.into(),
+        method: "tools/call",
+        name: None,
+        headers: Vec::new(),
+        progress_token: None,
+    };
     let Ok(Exchange::Answer(answer)) = opened.peer.call(call).await else { return };
     let pid = std::str::from_utf8(&answer).ok().and_then(|text| enfilade_mcp::json::get(text, "result"));
     println!("{}", pid.unwrap_or("none"));

@@ -22,9 +22,15 @@ mod tests {
     #[test]
     fn doubles_within_bounds() {
         let (base, most) = (Duration::from_millis(100), Duration::from_secs(1));
-        for (failures, least, greatest) in
-            [(0, 50, 100), (1, 50, 100), (2, 100, 200), (3, 200, 400), (4, 400, 800), (5, 500, 1000), (u32::MAX, 500, 1000)]
-        {
+        for (failures, least, greatest) in [
+            (0, 50, 100),
+            (1, 50, 100),
+            (2, 100, 200),
+            (3, 200, 400),
+            (4, 400, 800),
+            (5, 500, 1000),
+            (u32::MAX, 500, 1000),
+        ] {
             assert_eq!(delay(base, most, failures, 0), Duration::from_millis(least), "{failures}");
             assert_eq!(delay(base, most, failures, u32::MAX), Duration::from_millis(greatest), "{failures}");
         }

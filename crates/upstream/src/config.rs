@@ -231,7 +231,7 @@ mod tests {
             (|c| c.headers = [("a b".to_owned(), "c".to_owned())].into(), "a b"),
         ];
         for (change, expected) in table {
-            let error = Connector::new(config(change)).err().expect(expected).to_string();
+            let error = Connector::new(config(change)).expect_err(expected).to_string();
             assert!(error.contains(expected), "{error}");
         }
         assert!(Connector::new(config(|_| ())).is_ok());

@@ -65,6 +65,12 @@ impl Connector {
         self.common.guard.in_flight()
     }
 
+    /// True while the breaker is open: the upstream failed repeatedly and has not answered since.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.common.guard.is_open()
+    }
+
     /// Processes that run now (stdio).
     #[must_use]
     pub fn processes(&self) -> usize {
@@ -148,7 +154,8 @@ impl Connector {
             Transport::Stdio(stdio) => stdio.open(hello).await,
         };
         permit.settle(opened.as_ref().err());
-        if let Err(CallError::Protocol(_) | CallError::Status(400..=499) | CallError::Gone | CallError::Lost) = &opened {
+        if let Err(CallError::Protocol(_) | CallError::Status(400..=499) | CallError::Gone | CallError::Lost) = &opened
+        {
             self.forget_era();
         }
         opened
@@ -159,7 +166,9 @@ impl Connector {
     #[must_use]
     pub fn resume(&self, session_id: &str, version: Version) -> Option<Arc<dyn Peer>> {
         match &*self.transport {
-            Transport::Http(http) if self.common.config.sessions == Sharing::PerClient => http.resume(session_id, version),
+            Transport::Http(http) if self.common.config.sessions == Sharing::PerClient => {
+                http.resume(session_id, version)
+            }
             _ => None,
         }
     }

@@ -38,7 +38,11 @@ pub(crate) fn judge_http(status: u16, body: &str) -> Verdict<'_> {
 /// Judges a JSON-RPC response.
 pub(crate) fn judge(response: &str) -> Verdict<'_> {
     if let Some(result) = json::get(response, "result") {
-        return if lists_modern(json::get(result, "supportedVersions")) { Verdict::Modern(result) } else { Verdict::Legacy };
+        return if lists_modern(json::get(result, "supportedVersions")) {
+            Verdict::Modern(result)
+        } else {
+            Verdict::Legacy
+        };
     }
     let Some(error) = json::get(response, "error") else { return Verdict::Legacy };
     match json::get(error, "code").and_then(|code| code.parse().ok()) {

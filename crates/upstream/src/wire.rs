@@ -177,7 +177,9 @@ mod tests {
         assert_eq!(sort(r#"{"jsonrpc":"2.0","id":null,"error":{}}"#), Sort::Response(None));
         let Sort::Request { id, method } = sort(r#"{"id":"a","method":"ping"}"#) else { panic!() };
         assert_eq!((id.as_json(), method.as_ref()), ("\"a\"", "ping"));
-        let Sort::Notification { method, params } = sort(r#"{"method":"m","params":{"progressToken":3}}"#) else { panic!() };
+        let Sort::Notification { method, params } = sort(r#"{"method":"m","params":{"progressToken":3}}"#) else {
+            panic!()
+        };
         assert_eq!((method.as_ref(), progress_token(params)), ("m", Some(3)));
         for garbage in ["", "{", "[]", "Server started on stdio", "{\"a\"", "}{", "{\"id\":1}"] {
             assert_eq!(sort(garbage), Sort::Nothing, "{garbage}");
@@ -206,8 +208,14 @@ mod tests {
     #[test]
     fn error_bodies_get_our_id() {
         for (body, expected) in [
-            (r#"{"jsonrpc":"2.0","id":5,"error":{"code":-1}}"#, Some(r#"{"jsonrpc":"2.0","id":5,"error":{"code":-1}}"#)),
-            (r#"{"jsonrpc":"2.0","error":{"code":-1},"id":null}"#, Some(r#"{"jsonrpc":"2.0","error":{"code":-1},"id":5}"#)),
+            (
+                r#"{"jsonrpc":"2.0","id":5,"error":{"code":-1}}"#,
+                Some(r#"{"jsonrpc":"2.0","id":5,"error":{"code":-1}}"#),
+            ),
+            (
+                r#"{"jsonrpc":"2.0","error":{"code":-1},"id":null}"#,
+                Some(r#"{"jsonrpc":"2.0","error":{"code":-1},"id":5}"#),
+            ),
             (r#"{"jsonrpc":"2.0","error":{"code":-1}}"#, Some(r#"{"id":5,"jsonrpc":"2.0","error":{"code":-1}}"#)),
             (r#"{"jsonrpc":"2.0","id":6,"error":{"code":-1}}"#, None),
             (r#"{"error":"invalid_token"}"#, None),

@@ -4,7 +4,7 @@ mod support;
 
 use enfilade_mcp::{Era, Version, json as walk};
 use enfilade_testkit::everything::{self, Options};
-use enfilade_upstream::{Call, Config, Connector, Exchange, Peer};
+use enfilade_upstream::{Call, CallError, Config, Connector, Exchange, Peer};
 use std::sync::Arc;
 use support::*;
 
@@ -41,7 +41,8 @@ async fn asks(peer: &dyn Peer) {
     let request = text(&within("the question", messages.next()).await.unwrap().unwrap());
     assert!(request.contains("elicitation/create"), "{request}");
     let id = walk::get(&request, "id").unwrap();
-    let answer = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"action":"accept","content":{{"username":"ann"}}}}}}"#);
+    let answer =
+        format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"action":"accept","content":{{"username":"ann"}}}}}}"#);
     peer.send(answer.into()).await.unwrap();
     assert!(rest(&mut messages).await.unwrap().last().unwrap().contains("ann"));
 }
@@ -101,4 +102,57 @@ async fn modern_over_stdio() {
     for era in ["modern", "both"] {
         modern_works(connector(process(era))).await;
     }
+}
+
+#[tokio::test]
+async fn what_legacy_sessions_over_http_can_do_besides() {
+    let connector = connector(Config::http("main", serve(everything::Era::Legacy, true).await));
+    let peer = connector.open(&hello()).await.unwrap().peer;
+    let mut own = peer.listen().await.unwrap().expect("it has a stream");
+    assert!(result_of(&*peer, "emit", r#"{"what":"tools"}"#).await.contains('1'));
+    assert!(text(&within("news", own.next()).await.unwrap().unwrap()).contains("tools/list_changed"));
+    let id = peer.next_id();
+    let hung = {
+        let peer = peer.clone();
+        let message = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"hang"}}}}"#);
+        let call = Call {
+            id,
+            message: message.into(),
+            method: "tools/call",
+            name: None,
+            headers: Vec::new(),
+            progress_token: None,
+        };
+        tokio::spawn(async move { peer.call(call).await })
+    };
+    within("the server saw it", async { while !result_of(&*peer, "counts", "{}").await.contains("hang") {} }).await;
+    let none = r#"\"cancelled\":0"#;
+    assert!(result_of(&*peer, "counts", "{}").await.contains(none));
+    peer.cancel(id, "test").await;
+    hung.abort();
+    within("the server saw the cancellation", async {
+        while result_of(&*peer, "counts", "{}").await.contains(none) {}
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_restarted_server_has_forgotten_the_session() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let options = || Options { era: everything::Era::Legacy, ..Options::default() };
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let first = tokio::spawn(everything::serve_http(listener, options(), async { drop(stopped.await) }));
+    let connector = connector(Config::http("main", format!("http://{address}/mcp")));
+    let old = connector.open(&hello()).await.unwrap();
+    result_of(&*old.peer, "echo", r#"{"text":"hi"}"#).await;
+    stop.send(()).unwrap();
+    within("the server stopped", first).await.unwrap().unwrap();
+
+    let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+    tokio::spawn(everything::serve_http(listener, options(), std::future::pending()));
+    assert_eq!(call(&*old.peer, "echo", r#"{"text":"hi"}"#).await.unwrap_err(), CallError::Gone);
+    let new = connector.open(&hello()).await.unwrap();
+    assert_ne!(new.session_id, old.session_id);
+    result_of(&*new.peer, "echo", r#"{"text":"hi"}"#).await;
 }

@@ -77,11 +77,8 @@ async fn a_modern_call_carries_its_headers_and_nothing_else_is_sent() {
 
     let log = server.received();
     let names: Vec<_> = log.iter().map(|r| (r.rpc(), r.header("mcp-name").map(str::to_owned))).collect();
-    let expected = [
-        ("server/discover", None),
-        ("tools/call", Some("=?base64?bmHDr3Zl?=")),
-        ("tools/call", Some("plain name")),
-    ];
+    let expected =
+        [("server/discover", None), ("tools/call", Some("=?base64?bmHDr3Zl?=")), ("tools/call", Some("plain name"))];
     assert_eq!(names, expected.map(|(method, name)| (method.to_owned(), name.map(str::to_owned))));
     for request in &log {
         assert_eq!(request.header("mcp-protocol-version"), Some("2026-07-28"));
@@ -202,6 +199,41 @@ async fn answers_up_to_the_limit_and_not_one_byte_more() {
         assert_eq!(call(&*peer, &format!("{tool}-more"), "{}").await.unwrap_err(), CallError::TooLarge, "{tool}");
     }
     assert!(peer.is_alive());
+}
+
+/// Each call gets its own answer, whatever connection it came on, and connections are used again.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_calls_at_a_time() {
+    let server = legacy(|request| {
+        let id = request.id();
+        match id % 3 {
+            0 => json(result(id, &id.to_string())),
+            1 => Reply::Events("", vec![Step::Text(format!("data: {}\n\n", result(id, &id.to_string())))]),
+            _ => json(format!(r#"{{"result":{id},"jsonrpc":"2.0","id":{id}}}"#)),
+        }
+    })
+    .await;
+    let connector = connector(Config::http("main", &server.url));
+    let peer = connector.open(&hello()).await.unwrap().peer;
+    let callers = (0..32).map(|_| {
+        let peer = peer.clone();
+        tokio::spawn(async move {
+            for _ in 0..100 {
+                let (id, exchange) = start_call(&*peer, "echo", "{}").await;
+                let all = match exchange.unwrap() {
+                    Exchange::Answer(answer) => vec![text(&answer)],
+                    Exchange::Stream(mut messages) => rest(&mut messages).await.unwrap(),
+                };
+                assert_eq!(walk::get(&all[0], "result"), Some(&*id.to_string()));
+            }
+        })
+    });
+    for caller in callers.collect::<Vec<_>>() {
+        caller.await.unwrap();
+    }
+    assert_eq!(connector.in_flight(), 0);
+    let connections = server.received().iter().map(|request| request.connection).max().unwrap() + 1;
+    assert!(connections <= 64, "{connections} connections for 3200 calls");
 }
 
 #[tokio::test]

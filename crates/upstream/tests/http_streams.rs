@@ -12,7 +12,8 @@ use tokio::sync::Notify;
 const SESSION: &str = "content-type: application/json\r\nmcp-session-id: abc\r\n";
 
 fn initialized(request: &Received, version: &str) -> Reply {
-    let answer = format!(r#"{{"protocolVersion":"{version}","capabilities":{{}},"serverInfo":{{"name":"s","version":"1"}}}}"#);
+    let answer =
+        format!(r#"{{"protocolVersion":"{version}","capabilities":{{}},"serverInfo":{{"name":"s","version":"1"}}}}"#);
     Reply::Plain(200, SESSION, result(request.id(), &answer))
 }
 
@@ -27,7 +28,9 @@ async fn legacy(answer: impl Fn(&Received) -> Reply + Send + Sync + 'static) -> 
 }
 
 fn progress(token: u64, value: u64) -> String {
-    format!(r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":{token},"progress":{value}}}}}"#)
+    format!(
+        r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":{token},"progress":{value}}}}}"#
+    )
 }
 
 #[tokio::test]
@@ -57,10 +60,9 @@ async fn progress_comes_before_the_response_and_the_connection_is_kept() {
 async fn a_broken_stream_goes_on_where_it_was() {
     let server = legacy(|request| match (request.method.as_str(), request.header("last-event-id")) {
         ("POST", _) => Reply::Events("", vec![Step::Text("id: e1\nretry: 300\ndata: \n\n".to_owned())]),
-        (_, Some("e1")) => Reply::Events(
-            "",
-            vec![Step::Text(format!("id: e2\ndata: {}\n\nid: e3\nda", progress(1, 1))), Step::Break],
-        ),
+        (_, Some("e1")) => {
+            Reply::Events("", vec![Step::Text(format!("id: e2\ndata: {}\n\nid: e3\nda", progress(1, 1))), Step::Break])
+        }
         (_, Some("e2")) => Reply::Events("", vec![Step::Text(format!("id: e4\ndata: {}\n\n", result(1, "{}")))]),
         _ => Reply::Plain(400, "", String::new()),
     })
@@ -115,7 +117,8 @@ async fn a_stream_without_ids_or_of_a_modern_call_is_lost() {
 
 #[tokio::test]
 async fn a_dropped_modern_call_closes_its_stream() {
-    let server = legacy(|_| Reply::Events("", vec![Step::Text(format!("data: {}\n\n", progress(1, 1))), Step::Stay])).await;
+    let server =
+        legacy(|_| Reply::Events("", vec![Step::Text(format!("data: {}\n\n", progress(1, 1))), Step::Stay])).await;
     let connector = connector(Config::http("main", &server.url));
     let peer = connector.modern().await.unwrap();
     let (_, Ok(Exchange::Stream(mut messages))) = start_call(&*peer, "slow", "{}").await else { panic!() };

@@ -94,6 +94,25 @@ async fn messages_find_their_call_or_the_listener() {
     assert!(within("the end", own.next()).await.is_none());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn many_calls_at_a_time() {
+    let connector = connector(scripted(&[]));
+    let peer = connector.open(&hello()).await.unwrap().peer;
+    let callers = (0..32).map(|caller| {
+        let peer = peer.clone();
+        tokio::spawn(async move {
+            for call in 0..50 {
+                let sent = format!("[{caller},{call}]");
+                assert_eq!(result_of(&*peer, "echo", &sent).await, sent);
+            }
+        })
+    });
+    for caller in callers.collect::<Vec<_>>() {
+        caller.await.unwrap();
+    }
+    assert_eq!(connector.in_flight(), 0);
+}
+
 #[tokio::test]
 async fn a_request_of_the_process_goes_to_the_only_call() {
     let connector = connector(scripted(&[]));

@@ -37,12 +37,8 @@ async fn a_stubborn_process_is_killed() {
 
 #[test]
 fn a_killed_gateway_leaves_no_orphan() {
-    let mut gateway = Command::new(example("holder"))
-        .arg(example("scripted"))
-        .arg("--deaf")
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut gateway =
+        Command::new(example("holder")).arg(example("scripted")).arg("--deaf").stdout(Stdio::piped()).spawn().unwrap();
     let mut pid = String::new();
     BufReader::new(gateway.stdout.take().unwrap()).read_line(&mut pid).unwrap();
     let pid = pid.trim().to_owned();

@@ -5,8 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 use rmcp::model::{
-    CallToolRequestParams, ClientConfig, GetPromptRequestParams, ProtocolVersion,
-    ReadResourceRequestParams,
+    CallToolRequestParams, ClientConfig, GetPromptRequestParams, ProtocolVersion, ReadResourceRequestParams,
 };
 use rmcp::service::{Peer, RoleClient, RunningService};
 use rmcp::transport::StreamableHttpClientTransport;
@@ -73,27 +72,16 @@ fn load(path: &Path) -> anyhow::Result<Scenario> {
     serde_json::from_str(&text).context("scenario file")
 }
 
-async fn connect(
-    url: &str,
-    era: &str,
-) -> anyhow::Result<RunningService<RoleClient, ClientConfig>> {
+async fn connect(url: &str, era: &str) -> anyhow::Result<RunningService<RoleClient, ClientConfig>> {
     let modern = vec![ProtocolVersion::V_2026_07_28];
     let lifecycle = match era {
         "legacy" => ClientLifecycleMode::Initialize,
-        "modern" => ClientLifecycleMode::Discover {
-            preferred_versions: modern,
-        },
-        "auto" => ClientLifecycleMode::Auto {
-            preferred_versions: modern,
-            legacy_version: None,
-        },
+        "modern" => ClientLifecycleMode::Discover { preferred_versions: modern },
+        "auto" => ClientLifecycleMode::Auto { preferred_versions: modern, legacy_version: None },
         other => bail!("unknown era {other}"),
     };
     let transport = StreamableHttpClientTransport::from_uri(url);
-    ClientConfig::default()
-        .serve_with_lifecycle(transport, lifecycle)
-        .await
-        .context("connecting")
+    ClientConfig::default().serve_with_lifecycle(transport, lifecycle).await.context("connecting")
 }
 
 async fn play(client: &Peer<RoleClient>, step: Step) -> anyhow::Result<Value> {

@@ -42,6 +42,13 @@ pub fn within<F: Future>(future: F) -> impl Future<Output = F::Output> {
     }
 }
 
+/// A connection without Nagle's delays, which would hide those of the node.
+pub async fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).await.expect("connected");
+    stream.set_nodelay(true).expect("set");
+    stream
+}
+
 pub fn keys() -> SessionKeys {
     SessionKeys::new(1, &[7; 32]).expect("32 bytes are enough")
 }
@@ -78,15 +85,23 @@ impl Node {
     pub async fn client(&self, protocol: Protocol) -> Client {
         match protocol {
             Protocol::Http1 => {
-                let io = TokioIo::new(TcpStream::connect(self.http1).await.expect("connected"));
+                let io = TokioIo::new(connect(self.http1).await);
                 let (send, connection) = hyper::client::conn::http1::handshake(io).await.expect("HTTP/1.1");
-                Client { address: self.http1, send: Send::Http1(send), task: tokio::spawn(async { drop(connection.await) }) }
+                Client {
+                    address: self.http1,
+                    send: Send::Http1(send),
+                    task: tokio::spawn(async { drop(connection.await) }),
+                }
             }
             Protocol::Http2 => {
-                let io = TokioIo::new(TcpStream::connect(self.http2).await.expect("connected"));
+                let io = TokioIo::new(connect(self.http2).await);
                 let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), io);
                 let (send, connection) = handshake.await.expect("HTTP/2");
-                Client { address: self.http2, send: Send::Http2(send), task: tokio::spawn(async { drop(connection.await) }) }
+                Client {
+                    address: self.http2,
+                    send: Send::Http2(send),
+                    task: tokio::spawn(async { drop(connection.await) }),
+                }
             }
         }
     }
@@ -127,7 +142,13 @@ impl Answer {
 
 impl Client {
     /// Sends a request and gives the answer once its head has come.
-    pub async fn open(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Streaming {
+    pub async fn open(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Streaming {
         let mut request = Request::builder().method(method);
         let authority = self.address.to_string();
         request = match self.send {

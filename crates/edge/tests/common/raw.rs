@@ -25,7 +25,7 @@ impl Head {
 
 impl Raw {
     pub async fn connect(address: SocketAddr) -> Self {
-        Self { io: BufReader::new(TcpStream::connect(address).await.expect("connected")) }
+        Self { io: BufReader::new(super::connect(address).await) }
     }
 
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {

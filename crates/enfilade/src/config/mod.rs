@@ -4,8 +4,8 @@
 mod check;
 mod load;
 mod mcp_json;
-mod places;
 mod placeholders;
+mod places;
 mod problem;
 mod redact;
 mod reference;

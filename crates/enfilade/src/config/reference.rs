@@ -93,7 +93,10 @@ fn kind(property: &Value) -> String {
         ["integer"] => "number".to_owned(),
         [one] => one.to_owned(),
         // A reference with a default or a description of its own.
-        _ => property["allOf"][0]["$ref"].as_str().or(property["anyOf"][0]["$ref"].as_str()).map_or_else(String::new, see),
+        _ => property["allOf"][0]["$ref"]
+            .as_str()
+            .or(property["anyOf"][0]["$ref"].as_str())
+            .map_or_else(String::new, see),
     }
 }
 
@@ -142,7 +145,10 @@ mod tests {
         let page = markdown();
         for line in page.lines().filter(|line| line.starts_with("| `")) {
             let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
-            assert!(cells.iter().all(|cell| *cell != "?") && cells.last().is_some_and(|text| !text.is_empty()), "{line}");
+            assert!(
+                cells.iter().all(|cell| *cell != "?") && cells.last().is_some_and(|text| !text.is_empty()),
+                "{line}"
+            );
         }
         assert!(page.lines().filter(|line| line.starts_with("| `")).count() > 30);
     }

@@ -111,12 +111,8 @@ impl World {
         let params = json::get(&text, "params").unwrap();
         let name = ["name", "uri", "taskId"].iter().find_map(|key| json::string(json::get(params, key)?));
         let name = name.map(|name| name.into_owned());
-        let headers = Headers {
-            version: Some("2026-07-28"),
-            session: None,
-            method: Some(method),
-            name: name.as_deref(),
-        };
+        let headers =
+            Headers { version: Some("2026-07-28"), session: None, method: Some(method), name: name.as_deref() };
         let Ok(Class::Modern(meta)) = classify(headers, &envelope.kind) else { panic!("not modern: {text}") };
         self.node.modern(CALLER, &envelope, &meta, &NoHeaders).await
     }

@@ -54,6 +54,11 @@ impl Breaker {
         }
     }
 
+    /// True while nothing, or only a trial, passes.
+    pub(crate) fn is_open(&self) -> bool {
+        !matches!(self.state, State::Closed { .. })
+    }
+
     /// A call got an answer: the upstream works, whoever asked.
     pub(crate) fn succeeded(&mut self) {
         self.state = State::Closed { failures: 0 };
@@ -121,9 +126,15 @@ mod tests {
         );
         let opened = || vec![Fail(0), Fail(0), Fail(0), Fail(0), Fail(0)];
         let with = |more: Vec<Step>| opened().into_iter().chain(more).collect::<Vec<_>>();
-        run("opens, then tries once", &with(vec![Admit(0, None), Admit(249, None), Admit(250, TRIAL), Admit(250, None)]));
+        run(
+            "opens, then tries once",
+            &with(vec![Admit(0, None), Admit(249, None), Admit(250, TRIAL), Admit(250, None)]),
+        );
         run("a good trial closes", &with(vec![Admit(250, TRIAL), Succeed, Admit(251, NORMAL), Admit(251, NORMAL)]));
-        run("a bad trial opens for longer", &with(vec![Admit(250, TRIAL), Fail(250), Admit(749, None), Admit(750, TRIAL)]));
+        run(
+            "a bad trial opens for longer",
+            &with(vec![Admit(250, TRIAL), Fail(250), Admit(749, None), Admit(750, TRIAL)]),
+        );
         run("an abandoned trial frees the place", &with(vec![Admit(250, TRIAL), Abandon, Admit(251, TRIAL)]));
         run("stragglers do not prolong it", &with(vec![Fail(200), Fail(240), Admit(250, TRIAL)]));
         run("abandoning while closed is nothing", &[Abandon, Admit(0, NORMAL)]);

@@ -72,6 +72,10 @@ impl Guard {
         Ok(permit)
     }
 
+    pub(crate) fn is_open(&self) -> bool {
+        self.breaker.lock().is_open()
+    }
+
     /// Counts a failure that only the caller could see, such as a deadline that passed.
     pub(crate) fn record_failure(&self) {
         self.breaker.lock().failed(Instant::now(), backoff::random());
@@ -147,6 +151,7 @@ mod tests {
         for _ in 0..breaker::FAILURES_MAX {
             guard.admit().unwrap().settle(Some(&CallError::Lost));
         }
+        assert!(guard.is_open());
         assert_eq!(guard.admit().unwrap_err(), CallError::Open);
         assert_eq!(guard.in_flight(), 0);
     }

@@ -40,6 +40,10 @@ impl Target {
         Ok(Self { host: host.into(), port, tls })
     }
 
+    pub(crate) fn host(&self) -> &str {
+        &self.host
+    }
+
     /// Opens a connection.
     pub(crate) async fn dial(&self) -> io::Result<Wire> {
         let tcp = tokio::time::timeout(CONNECT_MAX, self.connect()).await.map_err(|_| io::ErrorKind::TimedOut)??;

@@ -53,7 +53,8 @@ impl Http {
     /// Asks which era the endpoint speaks.
     pub(crate) async fn probe(&self) -> Result<Known, CallError> {
         for _ in 0..2 {
-            let (status, body) = tokio::time::timeout(PROBE_MAX, self.discover()).await.map_err(|_| CallError::Lost)??;
+            let (status, body) =
+                tokio::time::timeout(PROBE_MAX, self.discover()).await.map_err(|_| CallError::Lost)??;
             match probe::judge_http(status, &String::from_utf8_lossy(&body)) {
                 Verdict::Modern(result) => return Ok(Known::Modern(result.into())),
                 Verdict::Legacy => return Ok(Known::Legacy),

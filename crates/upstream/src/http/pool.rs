@@ -56,7 +56,10 @@ impl Pool {
 
     /// Sends a request and waits for the head of its answer. A request that a closing connection certainly did not
     /// write is sent again on another one.
-    pub(crate) async fn send(self: &Arc<Self>, mut request: Request<Body>) -> Result<(Response<Incoming>, Lease), CallError> {
+    pub(crate) async fn send(
+        self: &Arc<Self>,
+        mut request: Request<Body>,
+    ) -> Result<(Response<Incoming>, Lease), CallError> {
         loop {
             let (mut sender, reused) = self.checkout().await?;
             match sender.try_send_request(request).await {
@@ -88,7 +91,8 @@ impl Pool {
             return Err(CallError::Closed);
         }
         let wire = self.target.dial().await.map_err(|error| {
-            tracing::debug!(%error, "no connection to the upstream");
+            // The breaker keeps this from being said too often.
+            tracing::warn!(host = self.target.host(), %error, "no connection to the upstream");
             CallError::Unreachable
         })?;
         let sender = match wire {

@@ -123,8 +123,7 @@ impl Launcher {
 impl Restarts {
     fn failed(&mut self) {
         self.failures += 1;
-        self.not_before =
-            Instant::now() + backoff::delay(RESTART_BASE, RESTART_MAX, self.failures, backoff::random());
+        self.not_before = Instant::now() + backoff::delay(RESTART_BASE, RESTART_MAX, self.failures, backoff::random());
     }
 }
 

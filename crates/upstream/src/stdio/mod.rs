@@ -48,7 +48,8 @@ impl Stdio {
     pub(crate) async fn probe(&self) -> Result<Known, CallError> {
         let process = self.launcher.start().await?;
         for _ in 0..2 {
-            let asked = tokio::time::timeout(PROBE_MAX, self.request(&process, "server/discover", wire::discover)).await;
+            let asked =
+                tokio::time::timeout(PROBE_MAX, self.request(&process, "server/discover", wire::discover)).await;
             // Old servers say nothing, or end, when the first request is not `initialize`.
             let Ok(Ok(answer)) = asked else { break };
             match probe::judge(&String::from_utf8_lossy(&answer)) {
@@ -79,7 +80,12 @@ impl Stdio {
         process.send(Bytes::from_static(wire::INITIALIZED.as_bytes())).await?;
         self.launcher.works();
         let result = result.into();
-        Ok(Opened { peer: Arc::new(Session { common: self.common.clone(), process }), session_id: None, version, result })
+        Ok(Opened {
+            peer: Arc::new(Session { common: self.common.clone(), process }),
+            session_id: None,
+            version,
+            result,
+        })
     }
 
     async fn request(

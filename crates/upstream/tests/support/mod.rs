@@ -139,7 +139,8 @@ async fn serve(
         match answer(&received) {
             Reply::Plain(status, headers, body) => {
                 let head = format!("HTTP/1.1 {status} X\r\n{headers}content-length: {}\r\n\r\n", body.len());
-                if stream.write_all(head.as_bytes()).await.is_err() || stream.write_all(body.as_bytes()).await.is_err() {
+                if stream.write_all(head.as_bytes()).await.is_err() || stream.write_all(body.as_bytes()).await.is_err()
+                {
                     return;
                 }
             }

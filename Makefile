@@ -1,0 +1,77 @@
+# Needs Rust (rustup reads rust-toolchain.toml), make, bash, a network; Python 3 for interop, npm once to fetch Node.
+# Everything else is installed under .tools/ by the targets that need it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+.PHONY: help run test check unit conformance interop bench docs audit fmt
+
+CARGO ?= cargo
+TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
+BIN := $(TARGET)/debug/enfilade
+RELEASE := $(TARGET)/release
+NODE := .tools/node/node_modules/.bin/node
+# Arguments of `make run`, for example: make run ARGS="--config my.yaml"
+ARGS ?=
+BENCH_ARGS ?=
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "%-12s %s\n", $$1, $$2 }'
+
+run: ## Start a gateway with demo upstreams (ARGS="--config FILE" for your own)
+	$(CARGO) build --locked -p enfilade
+	exec $(BIN) up $(ARGS)
+
+test: check unit conformance ## Everything that a change must pass
+
+check: ## Formatting, lints as errors, dependency rules
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	if $(CARGO) deny --version >/dev/null 2>&1; then
+		$(CARGO) deny --locked check bans licenses sources
+	else
+		echo "cargo-deny is not installed: licences and sources are not checked (cargo install --locked cargo-deny)"
+	fi
+
+unit: ## All tests of the workspace
+	if $(CARGO) nextest --version >/dev/null 2>&1; then
+		$(CARGO) nextest run --locked --workspace
+		$(CARGO) test --locked --workspace --doc --quiet
+	else
+		$(CARGO) test --locked --workspace
+	fi
+
+conformance: ## The official MCP conformance suite, both legs, both revisions
+	$(call need,npm)
+	$(CARGO) build --locked -p enfilade
+	conformance/install.sh
+	$(NODE) conformance/run.mjs $(BIN)
+
+interop: ## Real clients and real servers through one gateway
+	$(call need,npm)
+	$(call need,python3)
+	interop/install.sh
+	$(CARGO) build --locked -p enfilade -p interop-rmcp-client
+	python3 interop/run.py --gateway $(BIN) --rmcp-client $(TARGET)/debug/interop-rmcp-client
+
+bench: ## CPU per call beside nginx (needs nginx); fails above a ratio of 3
+	$(call need,nginx)
+	$(CARGO) build --locked --release -p enfilade -p enfilade-bench
+	$(RELEASE)/enfilade-bench run --gateway $(RELEASE)/enfilade --ratio-max 3.0 $(BENCH_ARGS)
+
+docs: ## Write the generated pages again
+	$(CARGO) build --locked -p enfilade
+	$(BIN) schema --markdown > docs/CONFIG.md.new
+	mv docs/CONFIG.md.new docs/CONFIG.md
+
+audit: ## Known vulnerabilities of the dependencies (needs cargo-deny)
+	$(CARGO) deny --locked check advisories
+
+fmt: ## Format the code
+	$(CARGO) fmt --all
+
+# nginx often lies where only root looks.
+define need
+	PATH="$$PATH:/usr/sbin" command -v $(1) >/dev/null || { echo "make $@: $(1) is needed and not installed" >&2; exit 69; }
+endef

@@ -1,0 +1,83 @@
+//! Lower layers never depend on higher ones (docs/ARCHITECTURE.md), and the pure ones on no runtime.
+
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+
+/// From the bottom to the top. A crate may use crates of lower layers only.
+const LAYERS: [&[&str]; 7] = [
+    &["enfilade-mcp", "enfilade-registry"],
+    &["enfilade-journal", "enfilade-runtime"],
+    &["enfilade-upstream"],
+    &["enfilade-session"],
+    &["enfilade-edge"],
+    &["enfilade-testkit"],
+    &["enfilade"],
+];
+
+/// Programs of their own, which use the gateway only over the network.
+const TOOLS: [&str; 2] = ["enfilade-bench", "interop-rmcp-client"];
+
+/// What a crate must not use, however low it lies.
+const FORBIDDEN: [(&str, &[&str]); 6] = [
+    ("enfilade-mcp", &["tokio", "hyper", "rmcp"]),
+    ("enfilade-registry", &["tokio", "hyper", "getrandom"]),
+    // Who stands behind the registry's traits is not theirs to know.
+    ("enfilade-session", &["enfilade-journal", "hyper", "rmcp"]),
+    ("enfilade-edge", &["enfilade-journal", "enfilade-upstream", "rmcp"]),
+    ("enfilade-upstream", &["enfilade-registry", "enfilade-session", "rmcp"]),
+    ("enfilade-testkit", &["enfilade-mcp", "enfilade-session", "enfilade-edge", "enfilade-upstream"]),
+];
+
+/// The workspace's crates with what they use outside of their tests.
+fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
+    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.toml");
+    let arguments = ["metadata", "--no-deps", "--format-version", "1", "--offline", "--manifest-path", manifest];
+    let output = Command::new(env!("CARGO")).args(arguments).output().expect("cargo runs");
+    let metadata: Value = serde_json::from_slice(&output.stdout).expect("metadata");
+    let text = |value: &Value| value.as_str().expect("a text").to_owned();
+    let used = |package: &Value| {
+        let all = package["dependencies"].as_array().expect("dependencies");
+        all.iter().filter(|one| one["kind"] != "dev").map(|one| text(&one["name"])).collect()
+    };
+    let packages = metadata["packages"].as_array().expect("packages");
+    packages.iter().map(|package| (text(&package["name"]), used(package))).collect()
+}
+
+fn layer(name: &str) -> Option<usize> {
+    LAYERS.iter().position(|layer| layer.contains(&name))
+}
+
+#[test]
+fn every_crate_has_a_layer_and_uses_lower_ones_only() {
+    let all = dependencies();
+    for (name, used) in &all {
+        let ours = used.iter().filter(|other| all.contains_key(*other));
+        match layer(name) {
+            Some(own) => {
+                for other in ours {
+                    assert!(layer(other).is_some_and(|lower| lower < own), "{name} must not use {other}");
+                }
+            }
+            None => {
+                assert!(TOOLS.contains(&name.as_str()), "{name} has no layer: give it one in {}", file!());
+                assert_eq!(ours.count(), 0, "{name} must not use the gateway's crates");
+            }
+        }
+    }
+    for name in LAYERS.iter().copied().flatten().chain(&TOOLS) {
+        assert!(all.contains_key(*name), "{name} is no crate of this workspace");
+    }
+}
+
+#[test]
+fn what_is_forbidden_is_not_used() {
+    let all = dependencies();
+    for (name, forbidden) in FORBIDDEN {
+        let used = &all[name];
+        assert!(!used.is_empty(), "{name}");
+        for other in forbidden {
+            assert!(!used.contains(*other), "{name} must not use {other}");
+        }
+    }
+}
