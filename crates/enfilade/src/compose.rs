@@ -56,7 +56,8 @@ pub(crate) async fn compose(config: Config) -> anyhow::Result<Gateway> {
 
     let connectors: Vec<Arc<Connector>> = config.upstreams.into_iter().map(Connector::new).collect::<Result<_, _>>()?;
 
-    let node_config = NodeConfig { servers: config.servers, limits: config.limits, cursor_secret };
+    let term = started_at_ms()?;
+    let node_config = NodeConfig { servers: config.servers, limits: config.limits, cursor_secret, term };
     let reader: Arc<dyn Reader> = registry.clone();
     let writer: Arc<dyn Writer> = registry.clone();
     let node = Node::start(node_config, connectors.clone(), Registry { reader, writer, keys: keys.clone() })?;
@@ -68,6 +69,12 @@ pub(crate) async fn compose(config: Config) -> anyhow::Result<Gateway> {
     let ticks = tokio::spawn(ticks(registry.clone(), stop_ticks.clone()));
     let edge = tokio::spawn(enfilade_edge::serve(bound, edge_config, node.clone(), keys, stop_edge.clone()));
     Ok(Gateway { urls, edge, ticks, stop_edge, stop_ticks, drain, node, connectors, registry })
+}
+
+/// The time of the start, in milliseconds since 1970: larger than at every earlier start.
+fn started_at_ms() -> anyhow::Result<u64> {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).context("the clock is before 1970")?;
+    Ok(u64::try_from(since.as_millis())?)
 }
 
 impl Gateway {

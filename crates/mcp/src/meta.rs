@@ -1,5 +1,6 @@
 //! `_meta` of a request: the metadata that a modern request carries in every message, and the progress token of both eras.
 
+use crate::id::Id;
 use crate::json::{self, Fields, Malformed};
 use std::borrow::Cow;
 
@@ -47,7 +48,7 @@ impl<'a> Meta<'a> {
             client_info: meta.get(CLIENT_INFO).filter(|text| json::is_object(text)),
             capabilities: meta.get(CLIENT_CAPABILITIES).filter(|text| json::is_object(text)),
             log_level: meta.string(LOG_LEVEL),
-            progress_token: meta.get("progressToken"),
+            progress_token: meta.get("progressToken").filter(|token| Id::from_json(token).is_some()),
             claims_modern: meta.get(VERSION).is_some(),
         })
     }

@@ -13,6 +13,9 @@ pub const NAME_CHARS_MAX: usize = 64;
 /// Stands between upstream and original name.
 pub const SEPARATOR: &str = "__";
 
+/// Most names of one upstream; names are never given back, so an upstream that makes up new ones without end is stopped.
+pub const NAMES_MAX: usize = 65_536;
+
 /// Characters of the hash in a short alias (40 bits).
 const HASH_CHARS: usize = 8;
 
@@ -38,6 +41,17 @@ pub struct Collision {
     pub holder: String,
     /// The upstream that does not get it.
     pub claimant: String,
+}
+
+/// Why a name cannot be issued.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// Another upstream has it.
+    #[error(transparent)]
+    Collision(#[from] Collision),
+    /// The upstream has had [`NAMES_MAX`] names already.
+    #[error("the upstream {0:?} has offered more than 65,536 names")]
+    TooMany(String),
 }
 
 /// The names of one kind (tools, or prompts) of one virtual server.
@@ -69,13 +83,17 @@ impl NameTable {
     /// The name under which clients see `original` of `upstream`; the same one every time.
     ///
     /// # Errors
-    /// [`Collision`] with [`Prefix::Never`], when another upstream has the name.
+    /// [`NameError::Collision`] with [`Prefix::Never`], when another upstream has the name; [`NameError::TooMany`] when
+    /// this upstream had [`NAMES_MAX`] others before.
     ///
     /// # Panics
     /// When there is no upstream of that index: that is a defect of the caller.
-    pub fn assign(&mut self, upstream: usize, original: &str) -> Result<Arc<str>, Collision> {
+    pub fn assign(&mut self, upstream: usize, original: &str) -> Result<Arc<str>, NameError> {
         if let Some(known) = self.issued(upstream, original) {
             return Ok(Arc::clone(known));
+        }
+        if self.issued[upstream].len() >= NAMES_MAX {
+            return Err(NameError::TooMany(self.upstreams[upstream].clone()));
         }
         let name: Arc<str> = self.choose(upstream, original)?.into();
         let original: Arc<str> = if *name == *original { Arc::clone(&name) } else { original.into() };
@@ -229,7 +247,7 @@ mod tests {
     fn never_reports_both_upstreams() {
         let mut names = table(Prefix::Never, &["main", "second"]);
         assert_eq!(&*names.assign(0, "echo").unwrap(), "echo");
-        let collision = names.assign(1, "echo").unwrap_err();
+        let Err(NameError::Collision(collision)) = names.assign(1, "echo") else { panic!("it must collide") };
         assert_eq!((collision.holder.as_str(), collision.claimant.as_str()), ("main", "second"));
         assert!(collision.to_string().contains("\"main\"") && collision.to_string().contains("\"second\""));
         assert_eq!(names.resolve("echo"), Some((0, "echo")));
@@ -258,6 +276,17 @@ mod tests {
         assert_eq!(names.resolve(&second), Some((1, long.as_str())));
     }
 
+    #[test]
+    fn an_upstream_that_makes_up_names_without_end_is_stopped_alone() {
+        let mut names = table(Prefix::Always, &["main", "second"]);
+        for at in 0..NAMES_MAX {
+            names.assign(0, &format!("n{at}")).unwrap();
+        }
+        assert_eq!(names.assign(0, "one more"), Err(NameError::TooMany("main".to_owned())));
+        assert_eq!(&*names.assign(0, "n7").unwrap(), "main__n7");
+        assert_eq!(&*names.assign(1, "echo").unwrap(), "second__echo");
+    }
+
     fn word() -> impl Strategy<Value = String> {
         prop_oneof![
             4 => "[ab_]{0,4}",
@@ -281,7 +310,8 @@ mod tests {
                 let upstream = upstream % upstreams.len();
                 match names.assign(upstream, &original) {
                     Ok(name) => given.push((upstream, original, name)),
-                    Err(collision) => {
+                    Err(NameError::TooMany(upstream)) => prop_assert!(false, "{}", upstream),
+                    Err(NameError::Collision(collision)) => {
                         prop_assert_eq!(prefix, Prefix::Never);
                         prop_assert_eq!(&collision.claimant, &upstreams[upstream]);
                         let holder = names.resolve(&original).map(|(holder, _)| upstreams[holder].clone());

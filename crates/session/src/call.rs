@@ -2,6 +2,7 @@
 //! back. Pure but for what it is told; [`crate::run`] does the waiting.
 
 use crate::ask::IMPLEMENTATION;
+use crate::lists::ListKind;
 use crate::live::Live;
 use crate::route::issue_task;
 use crate::site::Site;
@@ -14,13 +15,14 @@ use enfilade_mcp::error::{self, code, modern_status};
 use enfilade_mcp::method::Method;
 use enfilade_mcp::translate::{self, ErrorOutcome};
 use enfilade_mcp::{Era, Id, RpcError, Splice, Version, json};
-use enfilade_upstream::CallError;
+use enfilade_upstream::{CallError, Peer};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 /// Everything that one call needs until its end.
 pub(crate) struct Plan {
@@ -46,10 +48,11 @@ pub(crate) struct Plan {
     pub(crate) version: Version,
     /// Whose lists say what a tool's arguments are.
     pub(crate) viewer: Viewer,
-    /// The legacy session; none for modern requests.
-    pub(crate) live: Option<Arc<Live>>,
     pub(crate) cancelled: CancellationToken,
     pub(crate) outlet: Outlet,
+    /// Where the call was sent to.
+    pub(crate) sent: Mutex<Option<Arc<dyn Peer>>>,
+    pub(crate) tasks: TaskTracker,
     /// Counts the call for as long as anything of it is left.
     pub(crate) _counted: Counted,
 }
@@ -120,6 +123,11 @@ pub(crate) struct Answer {
 }
 
 impl Plan {
+    /// The legacy session; none for modern requests.
+    pub(crate) fn live(&self) -> Option<&Arc<Live>> {
+        self.viewer.live.as_ref()
+    }
+
     /// Whether the call may be sent twice (OWNERSHIP.md, What is promised).
     pub(crate) fn is_safe(&self) -> bool {
         self.known.is_some_and(Method::is_safe)
@@ -234,14 +242,24 @@ impl Plan {
 
     /// A notification that came with the call, in the client's words; none when it is not for the client.
     pub(crate) fn notification(&self, text: &str, notification: &Notification<'_>) -> Option<Bytes> {
+        let modern = self.version.era() == Era::Modern;
         match notification.method.as_ref() {
             "notifications/progress" => {
                 let token = self.token.as_deref()?;
                 let raw = json::get(notification.params?, "progressToken")?;
-                Some(Splice::new(text).replace(raw, token).finish().into())
+                // Progress of another call that an upstream mixed up is nobody's.
+                let ours = raw.parse() == Ok(self.upstream_id);
+                ours.then(|| Splice::new(text).replace(raw, token).finish().into())
             }
             // On a shared legacy session nobody can say whose log line it is (BRIDGE.md, logging).
-            "notifications/message" if self.version.era() == Era::Modern && self.upstream_era == Era::Legacy => None,
+            "notifications/message" if modern && self.upstream_era == Era::Legacy => None,
+            "notifications/message" => Some(Bytes::copy_from_slice(text.as_bytes())),
+            method if ListKind::changed_by(method).next().is_some() => {
+                self.site.list_changed(&ListKind::changed_by(method).collect::<Vec<_>>());
+                None
+            }
+            // Everything else is said on a subscription's stream (2026-07-28), if it is said at all.
+            _ if modern => None,
             _ => Some(Bytes::copy_from_slice(text.as_bytes())),
         }
     }

@@ -3,6 +3,7 @@
 use enfilade_mcp::names::Prefix;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 /// A virtual MCP server: a named set of upstreams, offered to clients at a path.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -64,6 +65,8 @@ pub struct Limits {
     pub head_wait_ms: u64,
     /// How long a list waits for upstreams that are late before it is answered without them, in milliseconds.
     pub list_wait_ms: u64,
+    /// How long a call waits for an upstream that is down before it is answered with an error, in milliseconds.
+    pub upstream_wait_ms: u64,
     /// How often an upstream that is not heard of is asked whether it lives, in milliseconds.
     pub health_interval_ms: u64,
 }
@@ -79,8 +82,16 @@ impl Default for Limits {
             page_items_max: 500,
             head_wait_ms: 2_000,
             list_wait_ms: 3_000,
+            upstream_wait_ms: 3_000,
             health_interval_ms: 5_000,
         }
+    }
+}
+
+impl Limits {
+    /// How long a call waits for an upstream that is down.
+    pub(crate) fn upstream_wait(&self) -> Duration {
+        Duration::from_millis(self.upstream_wait_ms)
     }
 }
 

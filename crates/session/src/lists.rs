@@ -4,6 +4,7 @@ use crate::ask::{self, AskError};
 use enfilade_mcp::param_headers::ParamHeaders;
 use enfilade_mcp::{Era, error::code, json, method::Method};
 use enfilade_upstream::{CallError, Peer};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -95,11 +96,15 @@ pub(crate) struct Item {
 /// A whole list of one upstream.
 #[derive(Debug)]
 pub(crate) struct List {
-    /// Differs for every list that was fetched.
+    /// Differs for every list that was fetched; zero for that of an upstream which has none.
     pub(crate) stamp: u64,
+    /// The era of the upstream that gave it.
+    pub(crate) era: Era,
     pub(crate) items: Vec<Item>,
+    /// Where each item is, by its key; the first of several with one key.
+    places: HashMap<String, usize>,
     /// Names of items that were left out because their definition is not valid.
-    pub(crate) refused: Vec<String>,
+    pub(crate) refused: HashSet<String>,
     /// How long it is fresh; zero when the upstream says that it is stale at once.
     pub(crate) ttl: Duration,
     /// True when it is for one principal only.
@@ -109,18 +114,22 @@ pub(crate) struct List {
 static STAMP: AtomicU64 = AtomicU64::new(1);
 
 impl List {
-    pub(crate) fn empty(ttl: Duration) -> Self {
-        Self {
-            stamp: STAMP.fetch_add(1, Ordering::Relaxed),
-            items: Vec::new(),
-            refused: Vec::new(),
-            ttl,
-            private: false,
-        }
+    /// The list of an upstream that does not declare such lists: the same at every time.
+    pub(crate) fn none(era: Era, ttl: Duration) -> Self {
+        Self { stamp: 0, era, items: Vec::new(), places: HashMap::new(), refused: HashSet::new(), ttl, private: false }
+    }
+
+    fn new(era: Era, ttl: Duration) -> Self {
+        Self { stamp: STAMP.fetch_add(1, Ordering::Relaxed), ..Self::none(era, ttl) }
+    }
+
+    fn push(&mut self, item: Item) {
+        self.places.entry(item.key.clone()).or_insert(self.items.len());
+        self.items.push(item);
     }
 
     pub(crate) fn item(&self, key: &str) -> Option<&Item> {
-        self.items.iter().find(|item| item.key == key)
+        self.items.get(*self.places.get(key)?)
     }
 }
 
@@ -141,7 +150,7 @@ pub(crate) struct Source<'a> {
 /// Fetches every page of a list.
 pub(crate) async fn fetch(kind: ListKind, source: &Source<'_>) -> Result<Arc<List>, AskError> {
     let &Source { peer, era, default_ttl, within, upstream, .. } = source;
-    let mut list = List::empty(default_ttl);
+    let mut list = List::new(era, default_ttl);
     let mut ttl: Option<Duration> = None;
     let mut cursor: Option<String> = None;
     let mut bytes = 0;
@@ -165,7 +174,7 @@ pub(crate) async fn fetch(kind: ListKind, source: &Source<'_>) -> Result<Arc<Lis
         list.private |= json::get(&result, "cacheScope") == Some("\"private\"");
         for text in json::elements(json::get(&result, kind.member()).unwrap_or("[]")) {
             match read_item(kind, era, text) {
-                Ok(item) => list.items.push(item),
+                Ok(item) => list.push(item),
                 Err(why) => {
                     tracing::warn!(upstream, list = kind.member(), why, "left out of the list");
                     list.refused.extend(json::get(text, kind.key()).and_then(json::string).map(Into::into));

@@ -10,8 +10,8 @@ use crate::topics::Hub;
 use crate::view::View;
 use enfilade_mcp::classify::Modern;
 use enfilade_mcp::cursor::CursorKey;
-use enfilade_mcp::{Envelope, Kind, RpcError, Version};
-use enfilade_registry::{Command, Ended, Reader, SessionId, SessionKeys, Writer};
+use enfilade_mcp::{Envelope, RpcError, Version};
+use enfilade_registry::{Command, Ended, Reader, SessionId, SessionKeys, SessionRecord, Writer};
 use enfilade_upstream::Connector;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -31,6 +31,8 @@ pub struct NodeConfig {
     pub limits: Limits,
     /// Secret under which cursors are sealed; the same on every node.
     pub cursor_secret: Vec<u8>,
+    /// Larger than in every earlier run on the same data, such as the time of the start.
+    pub term: u64,
 }
 
 /// Why a node cannot start.
@@ -70,6 +72,8 @@ pub struct Node {
     pub(crate) tasks: TaskTracker,
     pub(crate) calls: Arc<AtomicUsize>,
     stop: CancellationToken,
+    /// In the ids of events: tells this run of the node from earlier ones.
+    term: u64,
 }
 
 impl Node {
@@ -106,6 +110,7 @@ impl Node {
             tasks: TaskTracker::new(),
             calls: Arc::default(),
             stop: CancellationToken::new(),
+            term: config.term,
         });
         for site in &node.sites {
             let (watch, stop) = (site.clone().watch(), node.stop.clone());
@@ -133,7 +138,7 @@ impl Node {
     pub async fn shutdown(&self) {
         self.stop.cancel();
         let all: Vec<Arc<Live>> = self.live.lock().drain().map(|(_, live)| live).collect();
-        futures::future::join_all(all.iter().map(|live| live.suspend())).await;
+        all.iter().for_each(|live| live.suspend());
         self.tasks.close();
         let _ = tokio::time::timeout(Duration::from_secs(5), self.tasks.wait()).await;
     }
@@ -171,13 +176,32 @@ impl Node {
             tracing::warn!(slot = %id.slot(), principal = caller.principal, "session of another principal or server");
             return Err(not_found());
         }
-        let version = Version::parse(&record.version).unwrap_or(Version::LEGACY_LATEST);
         let mut all = self.live.lock();
-        let live = all.entry(id).or_insert_with(|| {
-            Live::new(record, version, view.clone(), self.registry.writer.clone(), self.tasks.clone())
-        });
+        let live = match all.get(&id) {
+            Some(live) => live.clone(),
+            None => {
+                // Read again under the lock: whoever ends the session removes it from here after the record is gone.
+                self.registry.reader.session(&id).ok_or_else(not_found)?;
+                let live = self.take_up(record, view);
+                all.insert(id, live.clone());
+                live
+            }
+        };
+        drop(all);
         live.touch();
-        Ok(live.clone())
+        Ok(live)
+    }
+
+    /// Builds what a session needs here from its record.
+    fn take_up(&self, record: Arc<SessionRecord>, view: &Arc<View>) -> Arc<Live> {
+        let version = Version::parse(&record.version).unwrap_or(Version::LEGACY_LATEST);
+        let watches = !record.subscriptions.is_empty();
+        let live =
+            Live::new(record, version, view.clone(), self.registry.writer.clone(), self.tasks.clone(), self.term);
+        if watches {
+            self.tasks.spawn(crate::subscribe::restore(live.clone()));
+        }
+        live
     }
 }
 
@@ -267,9 +291,4 @@ impl Owner for Node {
         }
         .boxed()
     }
-}
-
-/// True for messages that expect an answer.
-pub(crate) fn is_request(envelope: &Envelope<'_>) -> bool {
-    matches!(envelope.kind, Kind::Request(_))
 }

@@ -3,12 +3,12 @@
 
 use crate::call::{Answer, Plan};
 use crate::lists::ListKind;
-use crate::live::Live;
+use crate::live::{self, Live};
 use crate::stream::Stream;
 use bytes::Bytes;
 use enfilade_mcp::envelope::{Envelope, Kind, Request};
 use enfilade_mcp::error::{code, result_message};
-use enfilade_mcp::{Era, RpcError, Splice};
+use enfilade_mcp::{Era, RpcError};
 use enfilade_upstream::{Call, CallError, Exchange, Messages, Peer};
 use std::sync::Arc;
 use tokio::time::{Instant, timeout_at};
@@ -34,7 +34,8 @@ pub(crate) struct Rest {
 /// What one message of the upstream comes to.
 enum Step {
     Answer(Answer),
-    Pass(Bytes),
+    /// A message, and whether it may be dropped.
+    Pass(Bytes, bool),
     Nothing,
 }
 
@@ -46,7 +47,7 @@ pub(crate) async fn first(plan: &Arc<Plan>) -> First {
     let exchange = tokio::select! {
         biased;
         exchange = timeout_at(silence_ends, exchange(plan)) => exchange,
-        () = plan.cancelled.cancelled() => return cancelled(plan).await,
+        () = plan.cancelled.cancelled() => return cancelled(plan),
     };
     let (peer, exchange) = match exchange {
         Ok(Ok(found)) => found,
@@ -54,19 +55,19 @@ pub(crate) async fn first(plan: &Arc<Plan>) -> First {
             plan.site.doubt(&error);
             return First::Answered(plan.failed(&error));
         }
-        Err(_) => return First::Answered(expired(plan).await),
+        Err(_) => return First::Answered(expired(plan)),
     };
     match exchange {
         Exchange::Answer(message) => match step(plan, &peer, &message).await {
             Step::Answer(answer) => First::Answered(answer),
-            Step::Pass(_) | Step::Nothing => {
+            Step::Pass(..) | Step::Nothing => {
                 First::Answered(plan.failed(&CallError::Protocol("the answer is not a response")))
             }
         },
         Exchange::Stream(messages) => {
             let mut rest = Rest { peer, messages, silence_ends, ends };
             match rest.next(plan).await {
-                Next::Pass(message) => First::Streaming(message, rest),
+                Next::Pass(message, _) => First::Streaming(message, rest),
                 Next::End(answer) => First::Answered(answer),
                 Next::Cancelled => First::Cancelled,
             }
@@ -78,7 +79,10 @@ pub(crate) async fn first(plan: &Arc<Plan>) -> First {
 pub(crate) async fn rest(plan: &Arc<Plan>, mut rest: Rest, stream: &Arc<Stream>) {
     loop {
         match rest.next(plan).await {
-            Next::Pass(message) => {
+            Next::Pass(message, true) => {
+                stream.send_droppable(message);
+            }
+            Next::Pass(message, false) => {
                 stream.send(message);
             }
             Next::End(answer) => {
@@ -91,7 +95,8 @@ pub(crate) async fn rest(plan: &Arc<Plan>, mut rest: Rest, stream: &Arc<Stream>)
 }
 
 enum Next {
-    Pass(Bytes),
+    /// A message, and whether it may be dropped.
+    Pass(Bytes, bool),
     End(Answer),
     Cancelled,
 }
@@ -100,11 +105,14 @@ impl Rest {
     async fn next(&mut self, plan: &Arc<Plan>) -> Next {
         let (silence, _) = plan.deadlines();
         loop {
+            // While its client has a question to answer, a silent upstream is no fault.
+            let asked = plan.live().is_some_and(|live| live.questions.waits(plan.upstream_id));
+            let until = if asked { self.ends } else { self.silence_ends.min(self.ends) };
             let message = tokio::select! {
                 biased;
-                message = timeout_at(self.silence_ends.min(self.ends), self.messages.next()) => message,
+                message = timeout_at(until, self.messages.next()) => message,
                 () = plan.cancelled.cancelled() => {
-                    cancelled(plan).await;
+                    cancelled(plan);
                     return Next::Cancelled;
                 }
             };
@@ -115,13 +123,13 @@ impl Rest {
                     return Next::End(plan.failed(&error));
                 }
                 Ok(None) => return Next::End(plan.failed(&CallError::Lost)),
-                Err(_) => return Next::End(expired(plan).await),
+                Err(_) => return Next::End(expired(plan)),
             };
             // Whatever the upstream says of this call proves that it works on it.
             self.silence_ends = Instant::now() + silence;
             match step(plan, &self.peer, &message).await {
                 Step::Answer(answer) => return Next::End(answer),
-                Step::Pass(message) => return Next::Pass(message),
+                Step::Pass(message, droppable) => return Next::Pass(message, droppable),
                 Step::Nothing => {}
             }
         }
@@ -138,6 +146,7 @@ async fn exchange(plan: &Arc<Plan>) -> Result<(Arc<dyn Peer>, Exchange), CallErr
             Some(arguments) => plan.mirror(arguments, refreshed).await,
             None => Vec::new(),
         };
+        *plan.sent.lock() = Some(peer.clone());
         let call = Call {
             id: plan.upstream_id,
             message: plan.message.clone(),
@@ -150,8 +159,8 @@ async fn exchange(plan: &Arc<Plan>) -> Result<(Arc<dyn Peer>, Exchange), CallErr
             Err(CallError::Gone) if !reopened => {
                 reopened = true;
                 plan.site.doubt(&CallError::Gone);
-                if let Some(live) = &plan.live {
-                    live.unbind(plan.at, &peer).await;
+                if let Some(live) = plan.live() {
+                    live.unbind(plan.at, &peer);
                 }
             }
             Ok(Exchange::Answer(answer)) if !refreshed && plan.mirrored.is_some() && is_header_mismatch(&answer) => {
@@ -174,31 +183,33 @@ fn is_header_mismatch(answer: &[u8]) -> bool {
 }
 
 async fn peer(plan: &Arc<Plan>) -> Result<Arc<dyn Peer>, CallError> {
-    match &plan.live {
+    match plan.live() {
         Some(live) => live.peer(plan.at).await,
-        None => plan.site.wait_up(plan.site.deadline()).await.map(|up| up.peer),
+        None => plan.site.wait_up(plan.site.limits.upstream_wait()).await.map(|up| up.peer),
     }
 }
 
 /// The client is gone and nobody wants the answer.
-pub(crate) async fn abandon(plan: &Arc<Plan>) {
-    tell_cancel(plan, "the client closed its connection").await;
+pub(crate) fn abandon(plan: &Arc<Plan>) {
+    tell_cancel(plan, "the client closed its connection");
 }
 
-async fn cancelled(plan: &Arc<Plan>) -> First {
-    tell_cancel(plan, "cancelled by the client").await;
+fn cancelled(plan: &Arc<Plan>) -> First {
+    tell_cancel(plan, "cancelled by the client");
     First::Cancelled
 }
 
-async fn expired(plan: &Arc<Plan>) -> Answer {
-    tell_cancel(plan, "deadline").await;
+fn expired(plan: &Arc<Plan>) -> Answer {
+    tell_cancel(plan, "deadline");
     plan.site.connector.record_timeout();
     plan.late()
 }
 
-async fn tell_cancel(plan: &Arc<Plan>, reason: &str) {
-    if let Some(peer) = plan.bound_peer() {
-        peer.cancel(plan.upstream_id, reason).await;
+/// Tells the upstream in a task of its own: one that hangs does not take this either.
+fn tell_cancel(plan: &Arc<Plan>, reason: &'static str) {
+    if let Some(peer) = plan.sent.lock().clone() {
+        let id = plan.upstream_id;
+        plan.tasks.spawn(async move { peer.cancel(id, reason).await });
     }
 }
 
@@ -213,14 +224,18 @@ async fn step(plan: &Arc<Plan>, peer: &Arc<dyn Peer>, message: &[u8]) -> Step {
     };
     match &envelope.kind {
         Kind::Response(response) => Step::Answer(plan.answer(envelope.text, response)),
+        Kind::Notification(notification) if notification.method == "notifications/cancelled" => {
+            let mapped = |live: &Arc<Live>| live.map_cancelled(peer, envelope.text, notification.params);
+            plan.live().and_then(mapped).map_or(Step::Nothing, |message| Step::Pass(message, false))
+        }
         Kind::Notification(notification) => match plan.notification(envelope.text, notification) {
-            Some(message) => Step::Pass(message),
+            Some(message) => Step::Pass(message, true),
             None => Step::Nothing,
         },
-        Kind::Request(request) => match ask_client(plan.live.as_ref(), peer, envelope.text, request) {
-            Ok(message) => Step::Pass(message),
+        Kind::Request(request) => match ask_client(plan, peer, envelope.text, request) {
+            Ok(message) => Step::Pass(message, false),
             Err(answer) => {
-                let _ = peer.send(answer).await;
+                live::send(&**peer, answer).await;
                 Step::Nothing
             }
         },
@@ -228,23 +243,13 @@ async fn step(plan: &Arc<Plan>, peer: &Arc<dyn Peer>, message: &[u8]) -> Step {
 }
 
 /// A request of the upstream, as the client gets it; or the answer that the upstream gets at once.
-pub(crate) fn ask_client(
-    live: Option<&Arc<Live>>,
-    peer: &Arc<dyn Peer>,
-    text: &str,
-    request: &Request<'_>,
-) -> Result<Bytes, Bytes> {
-    if request.method == "ping" {
-        return Err(result_message(&request.id, "{}").into());
-    }
-    let Some(live) = live else {
+fn ask_client(plan: &Plan, peer: &Arc<dyn Peer>, text: &str, request: &Request<'_>) -> Result<Bytes, Bytes> {
+    match plan.live() {
+        Some(live) => live.ask_client(peer, text, request, Some(plan.upstream_id)),
+        None if request.method == "ping" => Err(result_message(&request.id, "{}").into()),
         // A modern client cannot be asked by a legacy upstream yet, and was not declared to it as one that can.
-        return Err(RpcError::method_not_found(&request.method).message(Some(&request.id)).into());
-    };
-    let id = live.expect_answer(peer, &request.id);
-    let mut splice = Splice::new(text);
-    splice.replace(request.id_text, id.to_string());
-    Ok(splice.finish().into())
+        None => Err(RpcError::method_not_found(&request.method).message(Some(&request.id)).into()),
+    }
 }
 
 impl Plan {
@@ -256,14 +261,6 @@ impl Plan {
         };
         let item = tools.as_ref().zip(self.name.as_deref()).and_then(|(list, name)| list.item(name));
         item.map(|item| item.headers.headers(Some(arguments))).unwrap_or_default()
-    }
-
-    /// The peer that this call went to, if it is still there.
-    fn bound_peer(&self) -> Option<Arc<dyn Peer>> {
-        match &self.live {
-            Some(live) => live.bound(self.at),
-            None => self.site.up().map(|up| up.peer),
-        }
     }
 
     /// True when dropping the exchange is all that cancels it.

@@ -1,7 +1,7 @@
 //! One stream of messages towards a client: numbered and kept while it may be resumed, bounded always.
 //!
-//! Messages (responses, requests, progress) are kept in order and never dropped; notices (lists changed, a resource
-//! updated) are kept once per subject. Past the limit the stream closes, and the client resumes or asks again.
+//! Answers and questions are never dropped. What a client does not read in time is: first its connection is closed, so
+//! that it resumes or asks again; then progress and log lines go, oldest first; notices wait once per subject.
 
 use bytes::Bytes;
 use futures::task::AtomicWaker;
@@ -11,13 +11,18 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use tokio_util::sync::CancellationToken;
 
-/// Most bytes that one stream keeps for a client that does not read, or may resume.
-pub const STREAM_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Bytes that one stream keeps for a client that does not read, or may resume; one message may be larger.
+pub const STREAM_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Bytes of answers and questions beyond which a stream takes no more.
+pub const STREAM_BYTES_HARD_MAX: usize = 64 * 1024 * 1024;
 /// Most events that one stream keeps for resumption once they were sent.
 pub const STREAM_EVENTS_KEPT: usize = 256;
-/// Most notices of different subjects that wait for a reader.
+/// Most notices of different subjects that wait for a reader, and their bytes.
 pub const NOTICES_MAX: usize = 256;
+/// Bytes of waiting notices.
+pub const NOTICES_BYTES_MAX: usize = 1024 * 1024;
 
 /// Names one event of one stream: `stream.term.seq`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,17 +72,29 @@ pub enum Kind {
 }
 
 #[derive(Debug)]
+struct Kept {
+    seq: u64,
+    message: Bytes,
+    /// Progress and log lines: they may go when there is no room.
+    droppable: bool,
+}
+
+#[derive(Debug, Default)]
 struct State {
-    events: VecDeque<(u64, Bytes)>,
+    events: VecDeque<Kept>,
     bytes: usize,
     next_seq: u64,
-    /// Sequence number of the next event for the attached reader.
+    /// Sequence number of the next event for a reader.
     read: u64,
+    /// Sequence number of the oldest event that is still kept, or was only dropped to make room.
+    kept_from: u64,
     notices: VecDeque<(Box<str>, Bytes)>,
+    notices_bytes: usize,
+    /// The attached reader; 0 for none.
     reader: u64,
     readers: u64,
     done: bool,
-    overrun: bool,
+    dropped: u64,
 }
 
 /// The writing side; shared by whoever has something to say to this client.
@@ -88,31 +105,20 @@ pub struct Stream {
     kind: Kind,
     state: Mutex<State>,
     waker: AtomicWaker,
-    abandoned: tokio_util::sync::CancellationToken,
+    abandoned: CancellationToken,
 }
 
 impl Stream {
     /// A stream without a reader yet.
     #[must_use]
     pub fn new(id: u64, term: u64, kind: Kind) -> Arc<Self> {
-        let state = State {
-            events: VecDeque::new(),
-            bytes: 0,
-            next_seq: 0,
-            read: 0,
-            notices: VecDeque::new(),
-            reader: 0,
-            readers: 0,
-            done: false,
-            overrun: false,
-        };
         let stream = Self {
             id,
             term,
             kind,
-            state: Mutex::new(state),
+            state: Mutex::default(),
             waker: AtomicWaker::new(),
-            abandoned: tokio_util::sync::CancellationToken::new(),
+            abandoned: CancellationToken::new(),
         };
         if kind == (Kind::Resumable { priming: true }) {
             stream.send(Bytes::new());
@@ -126,21 +132,30 @@ impl Stream {
         self.id
     }
 
-    /// Appends a message that must arrive. False when the stream has ended and the message goes nowhere.
+    /// Appends an answer or a question. False when the stream has ended and the message goes nowhere.
     pub fn send(&self, message: impl Into<Bytes>) -> bool {
-        let message = message.into();
+        self.push(message.into(), false)
+    }
+
+    /// Appends progress or a log line, which may be dropped when the client does not read.
+    pub fn send_droppable(&self, message: impl Into<Bytes>) -> bool {
+        self.push(message.into(), true)
+    }
+
+    fn push(&self, message: Bytes, droppable: bool) -> bool {
         let mut state = self.state.lock();
-        if state.done || state.overrun {
+        if state.done || state.bytes > STREAM_BYTES_HARD_MAX {
             return false;
         }
         let seq = state.next_seq;
         state.next_seq += 1;
         state.bytes += message.len();
-        state.events.push_back((seq, message));
+        state.events.push_back(Kept { seq, message, droppable });
         state.trim(self.kind);
-        let overrun = state.overrun;
+        let closed = state.bytes > STREAM_BYTES_MAX && state.unread() > 1 && state.close_reader();
+        state.shed();
         drop(state);
-        if overrun {
+        if closed && self.kind == Kind::Ephemeral {
             self.abandoned.cancel();
         }
         self.waker.wake();
@@ -153,15 +168,16 @@ impl Stream {
         if state.done {
             return;
         }
-        match state.notices.iter_mut().find(|(waiting, _)| **waiting == *subject) {
-            Some(waiting) => waiting.1 = message,
-            None => {
-                if state.notices.len() >= NOTICES_MAX {
-                    // Unlike a message, a notice may be dropped: the oldest subject is the one most likely read again.
-                    state.notices.pop_front();
-                }
-                state.notices.push_back((subject.into(), message));
-            }
+        if let Some(at) = state.notices.iter().position(|(waiting, _)| **waiting == *subject) {
+            let old = std::mem::replace(&mut state.notices[at].1, message.clone());
+            state.notices_bytes = state.notices_bytes + message.len() - old.len();
+        } else {
+            state.notices_bytes += message.len();
+            state.notices.push_back((subject.into(), message));
+        }
+        while state.notices.len() > NOTICES_MAX || (state.notices_bytes > NOTICES_BYTES_MAX && state.notices.len() > 1) {
+            state.take_notice();
+            state.dropped += 1;
         }
         drop(state);
         self.waker.wake();
@@ -185,24 +201,29 @@ impl Stream {
         self.state.lock().reader != 0
     }
 
-    /// Resolves when an ephemeral stream lost its reader, or the limit was passed.
+    /// Progress, log lines and notices that were dropped because nobody read them.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.state.lock().dropped
+    }
+
+    /// Resolves when an ephemeral stream has lost its reader.
     pub async fn abandoned(&self) {
         self.abandoned.cancelled().await;
     }
 
-    /// Attaches a reader that continues after event `after` (from the start without one); an older reader ends.
-    /// Nothing when events after it are no longer kept.
+    /// Attaches a reader; an older one ends. It continues after event `after`, or with what nobody has read yet.
+    /// Nothing when `after` was never sent, or what follows it is no longer kept.
     #[must_use]
     pub fn attach(self: &Arc<Self>, after: Option<u64>) -> Option<EventStream> {
         let mut state = self.state.lock();
-        let from = after.map_or(0, |seq| seq.saturating_add(1));
-        let first_kept = state.events.front().map_or(state.next_seq, |(seq, _)| *seq);
-        if from < first_kept && after.is_some() || from > state.next_seq {
+        let from = after.map_or(state.read, |seq| seq.saturating_add(1));
+        if after.is_some() && (from > state.next_seq || from < state.kept_from) {
             return None;
         }
         state.readers += 1;
         state.reader = state.readers;
-        state.read = from.max(first_kept);
+        state.read = from;
         let reader = state.reader;
         drop(state);
         self.waker.wake();
@@ -211,19 +232,56 @@ impl Stream {
 }
 
 impl State {
+    /// Index of the next event for a reader.
+    fn next(&self) -> usize {
+        self.events.partition_point(|kept| kept.seq < self.read)
+    }
+
+    fn unread(&self) -> usize {
+        self.events.len() - self.next()
+    }
+
+    /// Gives up events that were read, beyond what is kept for resumption.
     fn trim(&mut self, kind: Kind) {
-        let kept = if kind == Kind::Ephemeral { 0 } else { STREAM_EVENTS_KEPT };
-        while let Some((seq, message)) = self.events.front() {
-            let was_read = self.reader != 0 && *seq < self.read;
-            let too_many = self.events.len() > kept || self.bytes > STREAM_BYTES_MAX;
-            if !(was_read && too_many) {
+        let kept_max = if kind == Kind::Ephemeral { 0 } else { STREAM_EVENTS_KEPT };
+        while let Some(oldest) = self.events.front() {
+            let was_read = self.reader != 0 && oldest.seq < self.read;
+            if !was_read || (self.events.len() <= kept_max && self.bytes <= STREAM_BYTES_MAX) {
                 break;
             }
-            self.bytes -= message.len();
+            self.bytes -= oldest.message.len();
+            self.kept_from = oldest.seq + 1;
             self.events.pop_front();
         }
-        // What nobody read is not dropped: the stream ends instead, and whoever writes to it learns so.
-        self.overrun |= self.bytes > STREAM_BYTES_MAX && self.events.len() > 1;
+    }
+
+    /// Ends the attached reader; true when there was one.
+    fn close_reader(&mut self) -> bool {
+        std::mem::replace(&mut self.reader, 0) != 0
+    }
+
+    /// Drops what may be dropped, oldest first, until there is room.
+    fn shed(&mut self) {
+        let mut over = self.bytes.saturating_sub(STREAM_BYTES_MAX);
+        if over == 0 || self.events.len() < 2 {
+            return;
+        }
+        let (before, newest) = (self.events.len(), self.next_seq - 1);
+        self.events.retain(|kept| {
+            let goes = over > 0 && kept.droppable && kept.seq != newest;
+            if goes {
+                over = over.saturating_sub(kept.message.len());
+            }
+            !goes
+        });
+        self.bytes = self.events.iter().map(|kept| kept.message.len()).sum();
+        self.dropped += (before - self.events.len()) as u64;
+    }
+
+    fn take_notice(&mut self) -> Option<Bytes> {
+        let (_, message) = self.notices.pop_front()?;
+        self.notices_bytes -= message.len();
+        Some(message)
     }
 }
 
@@ -242,22 +300,21 @@ impl EventStream {
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Event>> {
         let mut state = self.stream.state.lock();
-        if state.reader != self.reader || state.overrun {
+        if state.reader != self.reader {
             return Poll::Ready(None);
         }
         // Only the attached reader registers, or an older one would take the wake-up of its successor.
         self.stream.waker.register(context.waker());
-        let next = state.read;
-        let first = state.events.front().map_or(state.next_seq, |(seq, _)| *seq);
-        let at = usize::try_from(next.saturating_sub(first)).unwrap_or(usize::MAX);
-        if let Some((seq, data)) = state.events.get(at).cloned() {
+        let at = state.next();
+        if let Some(Kept { seq, message, .. }) = state.events.get(at) {
+            let (seq, data) = (*seq, message.clone());
             state.read = seq + 1;
             state.trim(self.stream.kind);
             let resumable = self.stream.kind != Kind::Ephemeral;
             let id = resumable.then_some(EventId { stream: self.stream.id, term: self.stream.term, seq });
             return Poll::Ready(Some(Event { id, data }));
         }
-        if let Some((_, data)) = state.notices.pop_front() {
+        if let Some(data) = state.take_notice() {
             return Poll::Ready(Some(Event { id: None, data }));
         }
         if state.done { Poll::Ready(None) } else { Poll::Pending }
@@ -333,15 +390,52 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_stands_still_closes_the_stream_and_loses_no_message_silently() {
+    fn a_reader_that_stands_still_is_closed_and_loses_no_answer() {
+        let stream = Stream::new(0, 1, Kind::Resumable { priming: false });
+        let mut reader = stream.attach(None).unwrap();
+        stream.send("first");
+        assert_eq!(drain(&mut reader).len(), 1);
+        let chunk = Bytes::from(vec![b'x'; STREAM_BYTES_MAX / 4]);
+        for _ in 0..10 {
+            assert!(stream.send_droppable(chunk.clone()));
+        }
+        assert_eq!(reader.next().now_or_never(), Some(None), "the connection is closed");
+        assert!(stream.send("answer"));
+        stream.finish();
+        let rest = drain(&mut stream.attach(Some(0)).unwrap());
+        assert_eq!(rest.last().unwrap().1, "answer");
+        assert!(rest.len() <= 5 && stream.dropped() >= 6, "{} {}", rest.len(), stream.dropped());
+    }
+
+    #[test]
+    fn a_modern_reader_that_stands_still_ends_its_call() {
         let stream = Stream::new(0, 1, Kind::Ephemeral);
         let mut reader = stream.attach(None).unwrap();
-        let chunk = Bytes::from(vec![b'x'; STREAM_BYTES_MAX / 2]);
-        assert!(stream.send(chunk.clone()) && stream.send(chunk.clone()));
-        stream.send(chunk.clone());
-        assert!(!stream.send(chunk), "the writer learns that the stream is closed");
-        assert_eq!(reader.next().now_or_never(), Some(None));
+        stream.send(Bytes::from(vec![b'x'; STREAM_BYTES_MAX]));
+        assert!(stream.abandoned().now_or_never().is_none(), "one large message is no fault");
+        stream.send("more");
         assert!(stream.abandoned().now_or_never().is_some());
+        assert_eq!(reader.next().now_or_never(), Some(None));
+    }
+
+    #[test]
+    fn what_was_read_is_not_read_again_without_being_asked_for() {
+        let stream = Stream::new(0, 1, Kind::Resumable { priming: false });
+        let mut reader = stream.attach(None).unwrap();
+        stream.send("question");
+        assert_eq!(drain(&mut reader).len(), 1);
+        drop(reader);
+        stream.send("later");
+        assert_eq!(drain(&mut stream.attach(None).unwrap()), [(Some(1), "later".into())]);
+    }
+
+    #[test]
+    fn notices_are_bounded_in_bytes() {
+        let stream = Stream::new(0, 1, Kind::Ephemeral);
+        for at in 0..40 {
+            stream.notice(&at.to_string(), Bytes::from(vec![b'x'; NOTICES_BYTES_MAX / 10]));
+        }
+        assert_eq!(stream.dropped(), 30);
     }
 
     #[test]

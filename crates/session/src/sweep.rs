@@ -2,13 +2,17 @@
 //!
 //! One registry write per round carries the idle times of many sessions; none is written per request.
 
+use crate::live::Live;
 use crate::node::Node;
 use enfilade_registry::Command;
-use std::sync::Weak;
+use futures::stream::{self, StreamExt};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// Sessions in one write.
 const TOUCH_MAX: usize = 4_096;
+/// Sessions whose upstream sessions are closed at a time.
+const CLOSINGS_AT_A_TIME: usize = 32;
 
 pub(crate) async fn run(node: Weak<Node>) {
     loop {
@@ -39,7 +43,11 @@ async fn round(node: &Node, every: Duration) {
             tracing::warn!(%error, sessions = part.len(), "idle times not recorded");
         }
     }
-    for live in all.iter().filter(|live| !live.is_busy()) {
-        live.close_idle_upstreams().await;
-    }
+    all.iter().for_each(|live| live.streams.sweep());
+    // In a task of its own: an upstream that hangs must not keep idle times from being written.
+    let idle: Vec<_> = all.into_iter().filter(|live| !live.is_busy()).collect();
+    node.tasks.spawn(async move {
+        let close = |live: Arc<Live>| async move { live.close_idle_upstreams().await };
+        stream::iter(idle).for_each_concurrent(CLOSINGS_AT_A_TIME, close).await;
+    });
 }

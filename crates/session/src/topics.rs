@@ -2,6 +2,7 @@
 //!
 //! One upstream subscription serves every subscriber of a resource; it begins with the first and ends with the last.
 
+use crate::ask::AskError;
 use crate::lists::ListKind;
 use crate::stream::Stream;
 use bytes::Bytes;
@@ -9,7 +10,8 @@ use enfilade_mcp::json;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Weak};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
 
 /// A resource of one upstream, by the upstream's own URI.
 pub(crate) type Topic = (usize, Arc<str>);
@@ -23,23 +25,40 @@ pub(crate) struct Subscriber {
     /// Kinds of lists that it wants.
     pub(crate) lists: Vec<ListKind>,
     /// The id of the `subscriptions/listen` request; none for legacy streams.
-    pub(crate) listen_id: Option<String>,
+    pub(crate) listen_id: Option<Arc<str>>,
 }
+
+/// Why nobody will hear of a resource.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// What became of the question to the upstream.
+    Asked(AskError),
+    /// Anything else, in words.
+    Because(&'static str),
+}
+
+/// What the upstream said to a subscription; none as long as it said nothing.
+pub(crate) type Verdict = Option<Result<(), Refusal>>;
 
 #[derive(Debug, Default)]
 struct State {
     next: u64,
-    subscribers: BTreeMap<u64, Subscriber>,
-    topics: HashMap<Topic, Wanted>,
+    subscribers: BTreeMap<u64, Member>,
+    /// By upstream and by the upstream's own URI.
+    topics: HashMap<usize, BTreeMap<Arc<str>, Wanted>>,
 }
 
-/// What the upstream said to a subscription; none as long as it said nothing.
-type Verdict = Option<Result<(), String>>;
+#[derive(Debug)]
+struct Member {
+    subscriber: Subscriber,
+    /// What it wants, by the URIs that its client knows.
+    topics: HashMap<Arc<str>, Topic>,
+}
 
 #[derive(Debug, Default)]
 struct Wanted {
     /// Who wants it, and under which URI that client knows it.
-    by: BTreeMap<u64, Arc<str>>,
+    by: BTreeSet<(u64, Arc<str>)>,
     verdict: watch::Sender<Verdict>,
 }
 
@@ -47,6 +66,9 @@ struct Wanted {
 #[derive(Debug, Default)]
 pub(crate) struct Hub {
     state: Mutex<State>,
+    closing: CancellationToken,
+    /// Woken when a subscriber has gone.
+    gone: Notify,
 }
 
 /// Keeps a subscriber registered; dropping it ends all its subscriptions.
@@ -56,109 +78,206 @@ pub(crate) struct Registration {
     pub(crate) id: u64,
 }
 
+/// A notice on its way to one stream.
+struct Delivery {
+    stream: Arc<Stream>,
+    /// The URI that its client knows; empty for lists.
+    known: Arc<str>,
+    listen_id: Option<Arc<str>>,
+}
+
 impl Hub {
     pub(crate) fn register(self: &Arc<Self>, subscriber: Subscriber) -> Registration {
         let mut state = self.state.lock();
         state.next += 1;
         let id = state.next;
-        state.subscribers.insert(id, subscriber);
+        state.subscribers.insert(id, Member { subscriber, topics: HashMap::new() });
         Registration { hub: self.clone(), id }
     }
 
-    /// Adds a subscriber to a topic and gives what resolves once the upstream confirmed or refused it.
+    /// Adds a subscriber to a topic and gives what resolves once the upstream confirmed or refused it. A subscriber that
+    /// is gone gets a refusal.
     pub(crate) fn subscribe(&self, id: u64, topic: Topic, as_known: Arc<str>) -> watch::Receiver<Verdict> {
         let mut state = self.state.lock();
-        let wanted = state.topics.entry(topic).or_default();
-        wanted.by.insert(id, as_known);
+        let Some(member) = state.subscribers.get_mut(&id) else {
+            return watch::channel(Some(Err(Refusal::Because("the subscriber has ended")))).1;
+        };
+        let before = member.topics.insert(as_known.clone(), topic.clone());
+        if let Some(before) = before.filter(|before| *before != topic) {
+            state.take_off(id, &as_known, &before);
+        }
+        let wanted = state.topics.entry(topic.0).or_default().entry(topic.1).or_default();
+        wanted.by.insert((id, as_known));
         wanted.verdict.subscribe()
     }
 
-    /// Takes a subscriber off a topic.
-    pub(crate) fn unsubscribe(&self, id: u64, topic: &Topic) {
+    /// Takes a subscriber off what its client knows by this URI; gives the upstream that is concerned, if any.
+    pub(crate) fn unsubscribe(&self, id: u64, as_known: &Arc<str>) -> Option<usize> {
         let mut state = self.state.lock();
-        let Some(wanted) = state.topics.get_mut(topic) else { return };
-        wanted.by.remove(&id);
-        if wanted.by.is_empty() {
-            state.topics.remove(topic);
-        }
+        let topic = state.subscribers.get_mut(&id)?.topics.remove(as_known)?;
+        state.take_off(id, as_known, &topic);
+        Some(topic.0)
     }
 
-    /// The upstream confirmed a subscription, or refused it with a reason.
-    pub(crate) fn confirm(&self, site: usize, uri: &Arc<str>, refused: Option<String>) {
-        if let Some(wanted) = self.state.lock().topics.get(&(site, uri.clone())) {
-            wanted.verdict.send_replace(Some(refused.map_or(Ok(()), Err)));
+    /// The upstream confirmed a subscription, or refused it.
+    pub(crate) fn confirm(&self, site: usize, uri: &str, verdict: Result<(), Refusal>) {
+        if let Some(wanted) = self.state.lock().topics.get(&site).and_then(|topics| topics.get(uri)) {
+            wanted.verdict.send_replace(Some(verdict));
         }
     }
 
     /// The URIs of one upstream that somebody wants.
     pub(crate) fn wanted(&self, site: usize) -> BTreeSet<Arc<str>> {
-        let state = self.state.lock();
-        state.topics.keys().filter(|(of, _)| *of == site).map(|(_, uri)| uri.clone()).collect()
+        self.chosen(site, |_| true)
     }
 
     /// Wanted URIs of one upstream of which it is not known yet whether the upstream watches them.
     pub(crate) fn unconfirmed(&self, site: usize) -> BTreeSet<Arc<str>> {
+        self.chosen(site, Option::is_none)
+    }
+
+    /// Wanted URIs of one upstream that it confirmed.
+    pub(crate) fn confirmed(&self, site: usize) -> BTreeSet<Arc<str>> {
+        self.chosen(site, |verdict| matches!(verdict, Some(Ok(()))))
+    }
+
+    fn chosen(&self, site: usize, good: impl Fn(&Verdict) -> bool) -> BTreeSet<Arc<str>> {
         let state = self.state.lock();
-        let waits = |(topic, wanted): &(&Topic, &Wanted)| topic.0 == site && wanted.verdict.borrow().is_none();
-        state.topics.iter().filter(waits).map(|((_, uri), _)| uri.clone()).collect()
+        let topics = state.topics.get(&site).into_iter().flatten();
+        topics.filter(|(_, wanted)| good(&wanted.verdict.borrow())).map(|(uri, _)| uri.clone()).collect()
     }
 
     /// Tells everybody concerned that lists of an upstream changed.
     pub(crate) fn lists_changed(&self, site: usize, kinds: &[ListKind]) {
-        let state = self.state.lock();
         let mut methods: Vec<&'static str> = kinds.iter().map(|kind| kind.changed()).collect();
+        methods.sort_unstable();
         methods.dedup();
-        for subscriber in state.subscribers.values().filter(|s| s.sites.contains(&site)) {
-            let Some(stream) = subscriber.stream.upgrade() else { continue };
-            for method in &methods {
-                if subscriber.lists.iter().any(|kind| kind.changed() == *method) {
-                    stream.notice(method, notification(method, "", subscriber.listen_id.as_deref()));
-                }
-            }
+        for method in methods {
+            let concerned: Vec<Delivery> = {
+                let state = self.state.lock();
+                let wants = |member: &&Member| {
+                    member.subscriber.sites.contains(&site)
+                        && member.subscriber.lists.iter().any(|kind| kind.changed() == method)
+                };
+                state.subscribers.values().filter(wants).filter_map(|member| member.delivery(&"".into())).collect()
+            };
+            deliver(concerned, method, |_| String::new());
         }
     }
 
     /// Tells the subscribers of a resource that it changed. An update of something that nobody subscribed to by that
     /// URI may be a part of a subscribed resource: it goes to all subscribers of that upstream (BRIDGE.md 10).
     pub(crate) fn updated(&self, site: usize, uri: &str) {
-        let state = self.state.lock();
-        let exact = (site, Arc::from(uri));
-        let alone = state.topics.contains_key(&exact);
-        let concerned = state.topics.iter().filter(|(topic, _)| topic.0 == site && (!alone || **topic == exact));
-        for (topic, wanted) in concerned {
-            for (id, as_known) in &wanted.by {
-                let Some(subscriber) = state.subscribers.get(id) else { continue };
-                let Some(stream) = subscriber.stream.upgrade() else { continue };
-                // A client that knows the resource by a qualified URI gets its parts qualified in the same way.
-                let known = format!("{}{uri}", as_known.strip_suffix(&*topic.1).unwrap_or_default());
-                let members = format!("\"uri\":{}", json::quote(&known));
-                let method = "notifications/resources/updated";
-                stream.notice(&known, notification(method, &members, subscriber.listen_id.as_deref()));
+        let concerned: Vec<Delivery> = {
+            let state = self.state.lock();
+            let Some(topics) = state.topics.get(&site) else { return };
+            match topics.get(uri) {
+                Some(wanted) => state.subscribers_of(uri, uri, wanted).collect(),
+                None => topics.iter().flat_map(|(topic, wanted)| state.subscribers_of(topic, uri, wanted)).collect(),
             }
-        }
+        };
+        deliver(concerned, UPDATED, updated_members);
     }
 
-    /// After a gap in what an upstream says, everything may have changed.
-    pub(crate) fn gap(&self, site: usize) {
-        self.wanted(site).iter().for_each(|uri| self.updated(site, uri));
+    /// Tells one subscriber that what its client knows by this URI may have changed.
+    pub(crate) fn updated_for(&self, id: u64, known: &Arc<str>) {
+        let one = self.state.lock().subscribers.get(&id).and_then(|member| member.delivery(known));
+        deliver(one, UPDATED, updated_members);
     }
 
     /// Number of subscribers and topics.
     pub(crate) fn counts(&self) -> (usize, usize) {
         let state = self.state.lock();
-        (state.subscribers.len(), state.topics.len())
+        (state.subscribers.len(), state.topics.values().map(BTreeMap::len).sum())
+    }
+
+    /// Every `subscriptions/listen` is to end now; later ones end at once.
+    pub(crate) fn close(&self) {
+        self.closing.cancel();
+    }
+
+    /// Resolves after [`Hub::close`].
+    pub(crate) async fn closing(&self) {
+        self.closing.cancelled().await;
+    }
+
+    /// Resolves when no `subscriptions/listen` is left.
+    pub(crate) async fn listens_ended(&self) {
+        loop {
+            let gone = self.gone.notified();
+            if self.state.lock().subscribers.values().all(|member| member.subscriber.listen_id.is_none()) {
+                return;
+            }
+            gone.await;
+        }
+    }
+}
+
+impl State {
+    fn take_off(&mut self, id: u64, as_known: &Arc<str>, topic: &Topic) {
+        let Some(topics) = self.topics.get_mut(&topic.0) else { return };
+        let Some(wanted) = topics.get_mut(&topic.1) else { return };
+        wanted.by.remove(&(id, as_known.clone()));
+        if wanted.by.is_empty() {
+            topics.remove(&topic.1);
+        }
+    }
+
+    /// Who subscribed to `topic` and hears of `uri`, which is the same or a part of it.
+    fn subscribers_of<'a>(
+        &'a self,
+        topic: &'a str,
+        uri: &'a str,
+        wanted: &'a Wanted,
+    ) -> impl Iterator<Item = Delivery> + 'a {
+        wanted.by.iter().filter_map(move |(id, as_known)| {
+            // A client that knows the resource by a qualified URI gets its parts qualified in the same way.
+            let known = match as_known.strip_suffix(topic) {
+                _ if topic == uri => as_known.clone(),
+                prefix => format!("{}{uri}", prefix.unwrap_or_default()).into(),
+            };
+            self.subscribers.get(id)?.delivery(&known)
+        })
+    }
+}
+
+impl Member {
+    fn delivery(&self, known: &Arc<str>) -> Option<Delivery> {
+        let stream = self.subscriber.stream.upgrade()?;
+        Some(Delivery { stream, known: known.clone(), listen_id: self.subscriber.listen_id.clone() })
+    }
+}
+
+const UPDATED: &str = "notifications/resources/updated";
+
+fn updated_members(known: &str) -> String {
+    format!("\"uri\":{}", json::quote(known))
+}
+
+/// Writes a notice into every stream; those that get the same text share it. No lock is held here.
+fn deliver(concerned: impl IntoIterator<Item = Delivery>, method: &str, members: impl Fn(&str) -> String) {
+    let mut shared: Option<(Arc<str>, Bytes)> = None;
+    for Delivery { stream, known, listen_id } in concerned {
+        let text = match (&listen_id, &shared) {
+            (None, Some((same, text))) if *same == known => text.clone(),
+            _ => notification(method, &members(&known), listen_id.as_deref()),
+        };
+        stream.notice(if known.is_empty() { method } else { &known }, text.clone());
+        if listen_id.is_none() {
+            shared = Some((known, text));
+        }
     }
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
         let mut state = self.hub.state.lock();
-        state.subscribers.remove(&self.id);
-        let id = self.id;
-        state.topics.retain(|_, wanted| {
-            wanted.by.remove(&id);
-            !wanted.by.is_empty()
-        });
+        let Some(member) = state.subscribers.remove(&self.id) else { return };
+        for (as_known, topic) in &member.topics {
+            state.take_off(self.id, as_known, topic);
+        }
+        drop(state);
+        self.hub.gone.notify_waiters();
     }
 }
 
@@ -173,4 +292,90 @@ pub(crate) fn notification(method: &str, members: &str, listen_id: Option<&str>)
         None => format!(r#","params":{{{members}}}"#),
     };
     format!(r#"{{"jsonrpc":"2.0","method":"{method}"{params}}}"#).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stream::Kind;
+    use futures::FutureExt;
+
+    fn member(hub: &Arc<Hub>, listen_id: Option<&str>) -> (Arc<Stream>, Registration) {
+        let stream = Stream::new(0, 0, Kind::Ephemeral);
+        let registration = hub.register(Subscriber {
+            stream: Arc::downgrade(&stream),
+            sites: Arc::new([0, 1]),
+            lists: vec![ListKind::Tools],
+            listen_id: listen_id.map(Into::into),
+        });
+        (stream, registration)
+    }
+
+    fn heard(stream: &Arc<Stream>) -> Vec<String> {
+        let mut reader = stream.attach(None).unwrap();
+        let mut all = Vec::new();
+        while let Some(Some(event)) = reader.next().now_or_never() {
+            all.push(String::from_utf8(event.data.to_vec()).unwrap());
+        }
+        all
+    }
+
+    #[test]
+    fn two_names_of_one_resource_are_two_subscriptions() {
+        let hub = Arc::new(Hub::default());
+        let (stream, one) = member(&hub, None);
+        let topic: Topic = (1, "x://a".into());
+        let (plain, qualified): (Arc<str>, Arc<str>) = ("x://a".into(), "second+x://a".into());
+        hub.subscribe(one.id, topic.clone(), plain.clone());
+        hub.subscribe(one.id, topic, qualified.clone());
+        assert_eq!(hub.counts(), (1, 1));
+        assert_eq!(hub.unsubscribe(one.id, &plain), Some(1));
+        assert_eq!(hub.unsubscribe(one.id, &plain), None);
+        hub.updated(1, "x://a");
+        hub.updated(0, "x://a");
+        assert_eq!(heard(&stream).len(), 1);
+        drop(one);
+        assert_eq!(hub.counts(), (0, 0), "nothing is left of a subscriber that is gone");
+    }
+
+    #[test]
+    fn parts_are_named_as_the_client_knows_the_whole_and_exact_hits_go_to_nobody_else() {
+        let hub = Arc::new(Hub::default());
+        let ((one, first), (two, second)) = (member(&hub, None), member(&hub, Some("7")));
+        hub.subscribe(first.id, (0, "x://a".into()), "main+x://a".into());
+        hub.subscribe(second.id, (0, "x://b".into()), "x://b".into());
+        hub.updated(0, "x://b");
+        hub.updated(0, "x://a/part");
+        let uris = |stream| {
+            let uri = |text: &String| json::at(text, &["params", "uri"]).map(str::to_owned);
+            heard(stream).iter().filter_map(uri).collect::<Vec<_>>()
+        };
+        assert_eq!(uris(&one), ["\"main+x://a/part\""]);
+        assert_eq!(uris(&two), ["\"x://b\"", "\"x://a/part\""]);
+    }
+
+    #[test]
+    fn a_subscriber_that_has_ended_is_refused_and_leaves_no_topic() {
+        let hub = Arc::new(Hub::default());
+        let (_stream, gone) = member(&hub, None);
+        let id = gone.id;
+        drop(gone);
+        let verdict = hub.subscribe(id, (0, "x://a".into()), "x://a".into());
+        assert!(matches!(*verdict.borrow(), Some(Err(_))));
+        assert_eq!(hub.counts(), (0, 0));
+    }
+
+    #[test]
+    fn a_verdict_is_remembered_and_a_new_topic_has_none() {
+        let hub = Arc::new(Hub::default());
+        let (_stream, one) = member(&hub, None);
+        let uri: Arc<str> = "x://a".into();
+        hub.subscribe(one.id, (0, uri.clone()), uri.clone());
+        assert_eq!(hub.unconfirmed(0).len(), 1);
+        hub.confirm(0, &uri, Ok(()));
+        assert_eq!((hub.unconfirmed(0).len(), hub.confirmed(0).len()), (0, 1));
+        hub.unsubscribe(one.id, &uri);
+        hub.subscribe(one.id, (0, uri.clone()), uri);
+        assert_eq!((hub.unconfirmed(0).len(), hub.confirmed(0).len()), (1, 0));
+    }
 }

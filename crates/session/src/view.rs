@@ -36,6 +36,8 @@ pub(crate) struct Merged {
 #[derive(Debug)]
 struct Entry {
     text: Arc<str>,
+    /// The same for clients of legacy revisions, where it must differ.
+    legacy: Option<Arc<str>>,
     site: usize,
     key: Arc<str>,
 }
@@ -133,26 +135,23 @@ impl View {
         (!parts.is_empty()).then(|| json::quote(&parts.join("\n\n")))
     }
 
+    /// The list of one upstream, waited for as long as it is of use: others are not kept waiting, but where there is
+    /// one alone it is waited for.
+    async fn part(&self, site: &Arc<Site>, kind: ListKind, viewer: &Viewer) -> Option<Arc<List>> {
+        let indispensable = self.single().is_some() && site.last(kind, viewer).is_none();
+        let wait = if indispensable { site.deadline() } else { Duration::from_millis(self.limits.list_wait_ms) };
+        let until = tokio::time::Instant::now() + wait;
+        if !site.was_reached() {
+            // A node that has only just started does not know yet what its upstreams offer.
+            let _ = site.wait_up(wait).await;
+        }
+        site.list_until(until, kind, viewer).await
+    }
+
     /// Brings one list up to date; upstreams that are down or late are left out and announced when they come.
     pub(crate) async fn list(&self, kind: ListKind, viewer: &Viewer) -> Arc<Merged> {
-        let wait = Duration::from_millis(self.limits.list_wait_ms);
-        let fetch = |site: &Arc<Site>| {
-            let site = site.clone();
-            async move {
-                let list = async {
-                    if !site.was_reached() {
-                        // A node that has only just started does not know yet what its upstreams offer.
-                        let _ = site.wait_up(wait).await;
-                    }
-                    site.list(kind, viewer).await
-                };
-                match tokio::time::timeout(wait, list).await {
-                    Ok(Ok(list)) => list,
-                    Ok(Err(_)) | Err(_) => site.last(kind, viewer),
-                }
-            }
-        };
-        let lists = futures::future::join_all(self.sites.iter().map(fetch)).await;
+        let parts = self.sites.iter().map(|site| self.part(site, kind, viewer));
+        let lists = futures::future::join_all(parts).await;
         let mut stamps: Stamps = lists.iter().map(|list| list.as_ref().map(|list| list.stamp)).collect();
         if let Some(other) = other_uris(kind) {
             // How a URI is issued depends on both lists.
@@ -185,7 +184,12 @@ impl View {
             merged.private |= list.private;
             for item in &list.items {
                 match self.issue(kind, site, &item.key, &item.text) {
-                    Ok(text) => merged.entries.push(Entry { text, site, key: item.key.as_str().into() }),
+                    Ok(text) => {
+                        let modern_tool = kind == ListKind::Tools && list.era == Era::Modern;
+                        let legacy =
+                            if modern_tool { translate::schema_to_legacy(&text).map(Into::into) } else { None };
+                        merged.entries.push(Entry { text, legacy, site, key: item.key.as_str().into() });
+                    }
                     Err(why) => {
                         tracing::warn!(server = self.config.name, list = kind.member(), why, "left out of the list");
                     }
@@ -267,13 +271,14 @@ impl View {
 
     /// Where a resource URI leads.
     pub(crate) async fn resolve_uri(&self, uri: &str) -> Option<Target> {
-        if self.single().is_none() {
-            let public = Viewer::default();
-            futures::future::join(self.list(ListKind::Resources, &public), self.list(ListKind::Templates, &public))
-                .await;
+        let known = || self.uri_table().resolve(uri).map(|(site, original)| Target { site, original });
+        if let Some(target) = known() {
+            return Some(target);
         }
-        let (site, original) = self.uri_table().resolve(uri)?;
-        Some(Target { site, original })
+        // What a URI leads to is known by listing; this node may not have listed yet, or not since it changed.
+        let public = Viewer::default();
+        futures::future::join(self.list(ListKind::Resources, &public), self.list(ListKind::Templates, &public)).await;
+        known()
     }
 
     /// One page of a list, as the `result` of a client of this revision.
@@ -293,17 +298,20 @@ impl View {
                 Some(self.cursors.open(&text, method, &self.config.name).map_err(bad)?)
             }
         };
-        if let Some(site) = self.single()
-            && site.up().is_none()
-        {
-            let wait = Duration::from_millis(self.limits.list_wait_ms);
-            let down = |_| RpcError::upstream(true, "the upstream of this server is down; try again later");
-            site.wait_up(wait).await.map_err(down)?;
+        if let Some(site) = self.single() {
+            self.offered(site, kind).await?;
         }
         let merged = self.list(kind, viewer).await;
+        if self.single().is_some() && merged.stamps.first().is_none_or(Option::is_none) {
+            return Err(RpcError::upstream(true, "the upstream of this server did not give its list; try again later"));
+        }
         let from = after.map_or(0, |after| self.resume(&merged, &after));
         let page = &merged.entries[from..merged.entries.len().min(from + self.limits.page_items_max)];
-        let items: Vec<&str> = page.iter().map(|entry| &*entry.text).collect();
+        let text = |entry: &'_ Entry| match (&entry.legacy, version.era()) {
+            (Some(legacy), Era::Legacy) => legacy.clone(),
+            _ => entry.text.clone(),
+        };
+        let items: Vec<Arc<str>> = page.iter().map(text).collect();
         let mut result = format!("{{\"{}\":[{}]", kind.member(), items.join(","));
         if from + page.len() < merged.entries.len()
             && let Some(last) = page.last()
@@ -323,7 +331,18 @@ impl View {
             result.push_str(&format!(r#","resultType":"complete","ttlMs":{ttl_ms},"cacheScope":"{scope}""#));
         }
         result.push('}');
-        Ok(translate::contents_to_version(method, &result, version).unwrap_or(result))
+        Ok(result)
+    }
+
+    /// One upstream alone is not silently left out: that it is down, or has no such list, is an error.
+    async fn offered(&self, site: &Arc<Site>, kind: ListKind) -> Result<(), RpcError> {
+        let wait = Duration::from_millis(self.limits.list_wait_ms);
+        let down = |_| RpcError::upstream(true, "the upstream of this server is down; try again later");
+        let up = site.wait_up(wait).await.map_err(down)?;
+        if up.profile.declares(&[kind.capability()]) {
+            return Ok(());
+        }
+        Err(RpcError::method_not_found(kind.method().as_str()))
     }
 
     /// The index after the item that a cursor names; its ordinal when that item is gone.

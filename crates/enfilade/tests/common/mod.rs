@@ -1,6 +1,10 @@
 //! Runs the real binary and talks raw HTTP/1.1 to it.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub(crate) mod client;
+pub(crate) mod load;
+pub(crate) mod wire;
+
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -10,7 +14,7 @@ use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// The longest that anything here may take.
-const LIMIT: Duration = Duration::from_secs(30);
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
 pub(crate) const MODERN: &str = "2026-07-28";
 pub(crate) const LEGACY: &str = "2025-11-25";
@@ -72,6 +76,16 @@ impl Server {
         let line = server.line();
         line.strip_prefix("ready ").unwrap_or_else(|| panic!("not ready: {line:?}")).clone_into(&mut server.url);
         server
+    }
+
+    /// The id of its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// `ADDRESS:PORT` of its first `ready` line.
+    pub(crate) fn address(&self) -> &str {
+        split(&self.url).0
     }
 
     /// The next line of its standard output.

@@ -2,7 +2,7 @@
 
 use super::edit;
 use crate::error::code;
-use crate::json;
+use crate::json::{self, Fields};
 use crate::splice::Splice;
 
 /// A URL must be opened first (2025-11-25 only).
@@ -22,7 +22,8 @@ pub enum ErrorOutcome {
 /// −32042 is meant to have been answered with `input_required` before; what still comes here is an internal error.
 #[must_use]
 pub fn error_to_modern(error: &str, method: &str) -> Option<String> {
-    let code = match number(error)? {
+    let Some(number) = number(error) else { return Some(malformed(error)) };
+    let code = match number {
         code::RESOURCE_NOT_FOUND if method == "resources/read" => code::INVALID_PARAMS,
         code::HEADER_MISMATCH | code::MISSING_CAPABILITY | code::UNSUPPORTED_VERSION => return None,
         // Reserved for codes that the specification has not defined.
@@ -35,7 +36,8 @@ pub fn error_to_modern(error: &str, method: &str) -> Option<String> {
 /// A modern upstream's `error` object for a legacy client; nothing when it can stay as it is.
 #[must_use]
 pub fn error_to_legacy(error: &str, method: &str) -> Option<ErrorOutcome> {
-    let code = match number(error)? {
+    let Some(number) = number(error) else { return Some(ErrorOutcome::Error(malformed(error))) };
+    let code = match number {
         // Without a URI it says that the params are wrong, not that the resource is missing.
         code::INVALID_PARAMS if method == "resources/read" && has_uri(error) => code::RESOURCE_NOT_FOUND,
         code::MISSING_CAPABILITY if method == "tools/call" => {
@@ -49,8 +51,15 @@ pub fn error_to_legacy(error: &str, method: &str) -> Option<ErrorOutcome> {
     with_code(error, code).map(ErrorOutcome::Error)
 }
 
+/// The code, where it is written as an integer and only once: nobody may read another one than we do.
 fn number(error: &str) -> Option<i64> {
-    json::get(error, "code")?.parse().ok()
+    Fields::read(error).ok()?.get("code")?.parse().ok()
+}
+
+/// An internal error with the message of an error that has no proper code.
+fn malformed(error: &str) -> String {
+    let message = json::get(error, "message").filter(|text| text.starts_with('"'));
+    format!(r#"{{"code":{},"message":{}}}"#, code::INTERNAL, message.unwrap_or(r#""the upstream's error is malformed""#))
 }
 
 fn with_code(error: &str, code: i64) -> Option<String> {
@@ -136,9 +145,13 @@ mod tests {
     }
 
     #[test]
-    fn malformed_errors_are_left_alone() {
-        for text in [r#"{"code":"x","message":""}"#, "{}", r#"{"code":1.5}"#] {
-            assert_eq!((error_to_modern(text, "tools/call"), error_to_legacy(text, "tools/call")), (None, None));
+    fn malformed_errors_become_internal_ones() {
+        for code in ["\"x\"", "1.5", "-32050.0", "-3.205e4", "-32603,\"code\":-32050"] {
+            let text = format!(r#"{{"code":{code},"message":"m"}}"#);
+            let expected = r#"{"code":-32603,"message":"m"}"#.to_owned();
+            assert_eq!(error_to_modern(&text, "tools/call"), Some(expected.clone()));
+            assert_eq!(error_to_legacy(&text, "tools/call"), Some(ErrorOutcome::Error(expected)));
         }
+        assert!(error_to_modern("{}", "ping").is_some_and(|error| error.contains("-32603")));
     }
 }

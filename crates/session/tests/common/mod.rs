@@ -81,7 +81,7 @@ impl World {
         let keys = Arc::new(SessionKeys::new(1, &[7; 32]).unwrap());
         let registry = Arc::new(MemoryRegistry::new());
         let server = ServerConfig { name: "default".into(), path: "/mcp".into(), prefix, upstreams: vec![] };
-        let config = NodeConfig { servers: vec![server], limits, cursor_secret: vec![1; 32] };
+        let config = NodeConfig { servers: vec![server], limits, cursor_secret: vec![1; 32], term: 1 };
         let connectors = upstreams.into_iter().map(|config| Connector::new(config).unwrap()).collect();
         let parts = Registry { reader: registry.clone(), writer: registry.clone(), keys: keys.clone() };
         Self { node: Node::start(config, connectors, parts).unwrap(), keys, registry }

@@ -107,6 +107,7 @@ impl ServerHandler for Everything {
         request: Option<PaginatedRequestParams>,
         _: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
+        self.shared.called("tools/list");
         let (items, next) = page(tools::list(&self.shared), request, self.page_size())?;
         let mut result = ListToolsResult::with_all_items(items);
         result.next_cursor = next;
@@ -132,6 +133,7 @@ impl ServerHandler for Everything {
         request: Option<PaginatedRequestParams>,
         _: RequestContext<RoleServer>,
     ) -> Result<ListPromptsResult, ErrorData> {
+        self.shared.called("prompts/list");
         let (items, next) = page(prompts::list(), request, self.page_size())?;
         let mut result = ListPromptsResult::with_all_items(items);
         result.next_cursor = next;
@@ -153,6 +155,7 @@ impl ServerHandler for Everything {
         request: Option<PaginatedRequestParams>,
         _: RequestContext<RoleServer>,
     ) -> Result<ListResourcesResult, ErrorData> {
+        self.shared.called("resources/list");
         let (items, next) = page(resources::list(), request, self.page_size())?;
         let mut result = ListResourcesResult::with_all_items(items);
         result.next_cursor = next;
@@ -164,6 +167,7 @@ impl ServerHandler for Everything {
         request: Option<PaginatedRequestParams>,
         _: RequestContext<RoleServer>,
     ) -> Result<ListResourceTemplatesResult, ErrorData> {
+        self.shared.called("resources/templates/list");
         let (items, next) = page(resources::templates(), request, self.page_size())?;
         let mut result = ListResourceTemplatesResult::with_all_items(items);
         result.next_cursor = next;

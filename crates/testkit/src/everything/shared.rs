@@ -49,7 +49,7 @@ impl Shared {
         }
     }
 
-    /// Notes one execution of a tool.
+    /// Notes one execution of a tool, or one page of a list.
     pub(super) fn called(&self, tool: &str) {
         *self.counts.lock().calls.entry(tool.to_owned()).or_default() += 1;
     }

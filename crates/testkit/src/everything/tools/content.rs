@@ -25,6 +25,8 @@ pub(super) fn list() -> Vec<Tool> {
             "answers with that many bytes of text",
             schema(json!({ "bytes": { "type": "integer", "minimum": 0 } }), &["bytes"]),
         ),
+        // How much of a text arrived, for texts whose echo would be larger than a message.
+        Tool::new("length", "answers with the text's length in bytes", schema(json!({ "text": string }), &["text"])),
         // Text and structured content with an output schema.
         Tool::new("add", "adds two numbers", schema(json!({ "a": number, "b": number }), &["a", "b"]))
             .with_raw_output_schema(schema(json!({ "sum": number }), &["sum"])),
@@ -85,6 +87,7 @@ pub(super) fn call(call: &Call) -> Option<ToolResult> {
     Some(match call.name.as_str() {
         "echo" => call.text("text").and_then(text),
         "big" => big(call),
+        "length" => call.text("text").and_then(|all| text(all.len().to_string())),
         "add" => add(call),
         "all_content" => all_content(),
         "header_echo" => call.text("region").and_then(|region| text(format!("{region}: {}", call.text_or("text", "")))),

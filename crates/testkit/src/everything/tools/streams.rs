@@ -85,6 +85,6 @@ async fn reconnection(call: &Call) -> ToolResult {
         stream.close().await;
     }
     // The SDK forgets a stream once its answer is written, so the client needs time to resume it.
-    tokio::time::sleep(10 * STEP).await;
+    tokio::time::sleep(20 * STEP).await;
     text("Reconnection test completed successfully.")
 }

@@ -1,0 +1,201 @@
+//! A legacy session while it is used on this node: its calls in flight, streams, questions and upstream sessions.
+//!
+//! The registry holds what must survive; everything here can be built again from the record.
+
+mod hear;
+mod questions;
+mod streams;
+mod upstreams;
+
+use crate::call::Plan;
+use crate::lists::ListKind;
+use crate::stream::Stream;
+use crate::topics::{Registration, Subscriber};
+use crate::view::View;
+use crate::viewer::{Scope, Viewer};
+use enfilade_mcp::{Id, Version};
+use enfilade_registry::{SessionId, SessionRecord, Writer};
+use parking_lot::Mutex;
+pub(crate) use hear::send;
+use questions::{Question, Questions};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use streams::Streams;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use upstreams::Binding;
+
+/// A session that is in use.
+pub(crate) struct Live {
+    pub(crate) id: SessionId,
+    pub(crate) version: Version,
+    pub(crate) view: Arc<View>,
+    pub(crate) record: Arc<SessionRecord>,
+    writer: Arc<dyn Writer>,
+    tasks: TaskTracker,
+    bindings: Vec<Binding>,
+    pub(crate) streams: Streams,
+    pub(crate) questions: Questions,
+    calls: Mutex<HashMap<Id, InFlight>>,
+    pub(crate) log_level: Mutex<Option<Arc<str>>>,
+    /// What the client declared that it can do.
+    pub(crate) scope: Scope,
+    /// Resources that the client watches through its own upstream sessions, by the URIs that it knows.
+    watched: Mutex<BTreeSet<Arc<str>>>,
+    registration: Registration,
+    used: Mutex<Instant>,
+    ended: AtomicBool,
+}
+
+/// A request of the client from its arrival to its end.
+#[derive(Clone)]
+struct InFlight {
+    cancelled: CancellationToken,
+    /// Known once its way is.
+    plan: Arc<OnceLock<Arc<Plan>>>,
+}
+
+/// Takes a request off its session when it ends, however it ends.
+pub(crate) struct Entered {
+    live: Arc<Live>,
+    id: Id,
+    call: InFlight,
+}
+
+impl Entered {
+    /// Cancelled when the client does not want the answer any more.
+    pub(crate) fn cancelled(&self) -> &CancellationToken {
+        &self.call.cancelled
+    }
+
+    /// The request's way is known.
+    pub(crate) fn planned(&self, plan: &Arc<Plan>) {
+        let _ = self.call.plan.set(plan.clone());
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.live.calls.lock().remove(&self.id);
+        if let Some(plan) = self.call.plan.get() {
+            self.live.questions.end_of(plan.upstream_id);
+        }
+    }
+}
+
+impl Live {
+    /// `term` tells events of this run of the node from those of earlier ones.
+    pub(crate) fn new(
+        record: Arc<SessionRecord>,
+        version: Version,
+        view: Arc<View>,
+        writer: Arc<dyn Writer>,
+        tasks: TaskTracker,
+        term: u64,
+    ) -> Arc<Self> {
+        let streams = Streams::new(version, term);
+        let subscriber = Subscriber {
+            stream: Arc::downgrade(streams.general()),
+            sites: view.indexes.clone(),
+            lists: ListKind::ALL.to_vec(),
+            listen_id: None,
+        };
+        let hub = view.sites[0].hub.clone();
+        Arc::new(Self {
+            id: record.id,
+            version,
+            bindings: view.sites.iter().map(|_| Binding::default()).collect(),
+            streams,
+            questions: Questions::default(),
+            calls: Mutex::default(),
+            log_level: Mutex::new(record.log_level.clone()),
+            scope: Scope::of(&record.capabilities),
+            watched: Mutex::new(record.subscriptions.iter().cloned().collect()),
+            registration: hub.register(subscriber),
+            used: Mutex::new(Instant::now()),
+            ended: AtomicBool::new(false),
+            view,
+            record,
+            writer,
+            tasks,
+        })
+    }
+
+    pub(crate) fn viewer(self: &Arc<Self>) -> Viewer {
+        Viewer { scope: self.scope.clone(), live: Some(self.clone()) }
+    }
+
+    pub(crate) fn subscriber_id(&self) -> u64 {
+        self.registration.id
+    }
+
+    pub(crate) fn general(&self) -> &Arc<Stream> {
+        self.streams.general()
+    }
+
+    pub(crate) fn touch(&self) {
+        *self.used.lock() = Instant::now();
+    }
+
+    pub(crate) fn idle(&self) -> Duration {
+        self.used.lock().elapsed()
+    }
+
+    /// True while calls are in flight or the client reads a stream.
+    pub(crate) fn is_busy(&self) -> bool {
+        !self.calls.lock().is_empty() || self.general().is_attached()
+    }
+
+    /// Notes a request.
+    ///
+    /// # Errors
+    /// Its id is in use, or there are too many.
+    pub(crate) fn enter(self: &Arc<Self>, id: &Id, most: usize) -> Result<Entered, &'static str> {
+        let mut calls = self.calls.lock();
+        if calls.len() >= most {
+            return Err("too many requests of this session are in flight; wait for answers");
+        }
+        if calls.contains_key(id) {
+            return Err("a request with this id is in flight already; use another id");
+        }
+        let call = InFlight { cancelled: CancellationToken::new(), plan: Arc::default() };
+        calls.insert(id.clone(), call.clone());
+        Ok(Entered { live: self.clone(), id: id.clone(), call })
+    }
+
+    /// The client does not want the answer to `id` any more.
+    pub(crate) fn cancel(&self, id: &Id) {
+        if let Some(call) = self.calls.lock().get(id) {
+            call.cancelled.cancel();
+        }
+    }
+
+    /// A call that is in flight, by a property of its plan.
+    fn call(&self, is_it: impl Fn(&Plan) -> bool) -> Option<Arc<Plan>> {
+        self.calls.lock().values().filter_map(|call| call.plan.get()).find(|plan| is_it(plan)).cloned()
+    }
+
+    /// The call that is in flight at an upstream, when it is the only one.
+    fn only_call(&self, at: usize) -> Option<Arc<Plan>> {
+        let calls = self.calls.lock();
+        let mut there = calls.values().filter_map(|call| call.plan.get()).filter(|plan| plan.at == at);
+        let only = there.next()?;
+        there.next().is_none().then(|| only.clone())
+    }
+
+    /// Ends what is here but leaves the session's record, and its sessions at HTTP upstreams, to be taken up again.
+    pub(crate) fn suspend(&self) {
+        self.ended.store(true, Ordering::Release);
+        self.calls.lock().values().for_each(|call| call.cancelled.cancel());
+        self.streams.finish();
+    }
+
+    /// Ends everything that belongs to the session here.
+    pub(crate) async fn end(&self) {
+        self.suspend();
+        self.close_upstreams(|_| true).await;
+    }
+}
