@@ -73,7 +73,8 @@ pub(crate) async fn compose(config: Config) -> anyhow::Result<Gateway> {
 
 /// The time of the start, in milliseconds since 1970: larger than at every earlier start.
 fn started_at_ms() -> anyhow::Result<u64> {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).context("the clock is before 1970")?;
+    let since =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).context("the clock is before 1970")?;
     Ok(u64::try_from(since.as_millis())?)
 }
 
@@ -93,6 +94,7 @@ impl Gateway {
     /// Stops in order: no new requests, requests in flight, sessions, upstreams, registry.
     pub(crate) async fn stop(self) -> Shutdown {
         let mut shutdown = Shutdown::new();
+        shutdown.step("listens", STOP_LIMIT, self.node.end_listens()).await;
         self.stop_edge.cancel();
         shutdown.step("edge", self.drain + EDGE_GRACE, ended(self.edge)).await;
         shutdown.step("owner", STOP_LIMIT, self.node.shutdown()).await;

@@ -17,6 +17,10 @@ use enfilade_runtime::Signals;
 use std::io::Write;
 use std::process::ExitCode;
 
+/// It gives memory back after a peak of connections, and threads that free each other's memory do not wait for it.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Exit code for a command line or a configuration that cannot be used (`EX_USAGE`).
 const USAGE: u8 = 64;
 

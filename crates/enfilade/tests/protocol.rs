@@ -38,8 +38,7 @@ impl Setup {
             yaml.push_str(&format!("  - {{name: {era}, path: /{era}, upstreams: [{era}]}}\n"));
         }
         let file = folder.file("c.yaml", &yaml);
-        let mut gateway =
-            Server::start(&["--log", "off", "up", "--config", &file, "--data-dir", &folder.text("data")]);
+        let mut gateway = Server::start(&["--log", "off", "up", "--config", &file, "--data-dir", &folder.text("data")]);
         // One line per listener and server, in that order.
         let rest: Vec<String> = (0..3).map(|_| gateway.line()).collect();
         let http2 = rest[1].strip_prefix("ready http://").and_then(|rest| rest.split('/').next());
@@ -325,7 +324,9 @@ fn a_slow_reader_holds_up_nobody_else() {
             witness.text("emit", json!({"what": "tools"}));
         }
         let busy = slowest(&mut others, EACH);
-        println!("slow readers ({era} upstream): slowest of {EACH} calls {quiet:?} without, {busy:?} beside {STALLED} stalled");
+        println!(
+            "slow readers ({era} upstream): slowest of {EACH} calls {quiet:?} without, {busy:?} beside {STALLED} stalled"
+        );
         assert!(busy < Duration::from_secs(2).max(quiet * 20), "{busy:?}, without {quiet:?}");
         // They get their answers once they read.
         for (_, client) in &mut stalled {

@@ -8,6 +8,7 @@ use common::wire::{Wire, until};
 use common::{Folder, Server};
 use serde_json::{Value, json};
 use std::net::TcpStream;
+use std::process::Command;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -139,6 +140,40 @@ fn excuse(answer: &Value) -> Excuse {
     if unknown { Excuse::InFlight } else { Excuse::Refused }
 }
 
+/// When an upstream was away.
+struct Outage {
+    /// Just before it was killed.
+    killed: Instant,
+    /// It had died.
+    dead: Instant,
+    /// It served again.
+    ready: Instant,
+}
+
+impl Outage {
+    /// Judges all calls: an error is excused by having been in flight when the upstream died, or by having met it away.
+    fn judge(&self, what: &str, calls: &[Record]) {
+        let (mut in_flight, mut refused, mut otherwise) = (0, 0, Vec::new());
+        for call in calls {
+            let Some(answer) = &call.wrong else { continue };
+            match excuse(answer) {
+                Excuse::InFlight if call.began < self.dead && call.ended > self.killed => in_flight += 1,
+                Excuse::Refused if call.began < self.ready && call.ended > self.killed => refused += 1,
+                _ => otherwise.push((call.began.saturating_duration_since(self.killed), answer)),
+            }
+        }
+        let slowest = calls.iter().map(|call| call.ended - call.began).max().unwrap_or_default();
+        println!(
+            "{what}: {} calls, {in_flight} in flight when it died, {refused} refused while it was away for {:?}, \
+             {} errors otherwise, slowest call {slowest:?}",
+            calls.len(),
+            self.ready - self.killed,
+            otherwise.len()
+        );
+        assert!(otherwise.is_empty(), "{what}: {otherwise:?}");
+    }
+}
+
 /// Kills the only upstream under load and starts it again at the same port.
 fn restarted_under_load(era: &str) {
     let folder = Folder::new();
@@ -157,38 +192,16 @@ fn restarted_under_load(era: &str) {
     let address = first.address().to_owned();
     let killed = Instant::now();
     drop(first);
+    let dead = Instant::now();
     let second = demo("only", era, &address);
-    let ready = Instant::now();
+    let outage = Outage { killed, dead, ready: Instant::now() };
     load.proceed("after", 20);
-    let calls = load.stop();
+    outage.judge(&format!("{era} upstream restarted under load"), &load.stop());
     for call in hanging {
         assert_eq!(excuse(&call.join().expect("an answer")), Excuse::InFlight);
     }
-    let excused: Vec<Excuse> = calls.iter().filter(|call| within(call, killed, ready)).filter_map(excused).collect();
-    let other: Vec<_> = calls.iter().filter(|call| call.wrong.is_some() && !within(call, killed, ready)).collect();
-    let refused = excused.iter().filter(|excuse| **excuse == Excuse::Refused).count();
-    let slowest = calls.iter().map(|call| call.ended - call.began).max();
-    println!(
-        "restart under load ({era}): {} calls, {} + 2 in flight when it died, {refused} refused while it was down for {:?}, \
-         {} errors otherwise, slowest call {slowest:?}",
-        calls.len(),
-        excused.len() - refused,
-        ready - killed,
-        other.len()
-    );
-    let late = |call: &&Record| (call.began.saturating_duration_since(ready), call.wrong.clone());
-    assert!(other.is_empty(), "{:?}", other.iter().map(late).collect::<Vec<_>>());
     assert_eq!(gateway.stop(), 0);
     assert_eq!(second.stop(), 0);
-}
-
-/// True for a call of which a part lies between the death of the upstream and its return.
-fn within(call: &Record, killed: Instant, ready: Instant) -> bool {
-    call.began < ready && call.ended > killed
-}
-
-fn excused(call: &Record) -> Option<Excuse> {
-    call.wrong.as_ref().map(excuse)
 }
 
 fn hang(mut client: Client) -> JoinHandle<Value> {
@@ -203,6 +216,44 @@ fn a_legacy_upstream_restarts_under_load() {
 #[test]
 fn a_modern_upstream_restarts_under_load() {
     restarted_under_load("modern");
+}
+
+/// The processes that a process has started.
+fn children(pid: u32) -> Vec<String> {
+    let all = std::fs::read_dir("/proc").expect("the processes").filter_map(Result::ok);
+    let names = all.filter_map(|entry| entry.file_name().into_string().ok());
+    let parent = |name: &String| {
+        let stat = std::fs::read_to_string(format!("/proc/{name}/stat")).ok()?;
+        // State and parent follow the name, which is in parentheses and may hold anything.
+        stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse::<u32>().ok()
+    };
+    names.filter(|name| parent(name) == Some(pid)).collect()
+}
+
+#[test]
+fn processes_that_die_under_load_are_started_again() {
+    for era in ["legacy", "modern"] {
+        let folder = Folder::new();
+        let arguments = format!("[\"--log\", \"off\", demo, --stdio, --era, {era}]");
+        let binary = env!("CARGO_BIN_EXE_enfilade");
+        let gateway =
+            gateway(&folder, &format!("upstreams: [{{name: only, command: \"{binary}\", args: {arguments}}}]\n"));
+        let load = Load::start(&gateway.url, 2, &[""]);
+        load.proceed("before", 20);
+        let processes = children(gateway.pid());
+        assert!(!processes.is_empty());
+        let killed = Instant::now();
+        let status = Command::new("kill").args(["-s", "KILL"]).args(&processes).status();
+        assert!(status.expect("kill runs").success());
+        // Reaped by the gateway.
+        until("they are gone", || !children(gateway.pid()).iter().any(|process| processes.contains(process)));
+        let dead = Instant::now();
+        load.proceed("after", 20);
+        // Who starts them again is the gateway: nobody else is waited for.
+        let what = format!("{} processes of a {era} upstream killed under load", processes.len());
+        Outage { killed, dead, ready: dead }.judge(&what, &load.stop());
+        assert_eq!(gateway.stop(), 0);
+    }
 }
 
 /// A gateway that lets one principal have two sessions.

@@ -12,7 +12,8 @@ const CLIENTS: usize = 3;
 const UPSTREAMS: usize = 2;
 
 /// Ids as a client sends them and as it must get them back; the same ones for every client.
-const IDS: [(&str, &str); 5] = [("1", "1"), ("\"1\"", "\"1\""), ("0", "0"), ("-1", "-1"), (r#""\u0061""#, "\"a\"")];
+const IDS: [(&str, &str); 5] =
+    [("1", "1"), ("\"1\"", "\"1\""), ("0", "0"), ("-1", "-1"), (r#""\u0061""#, r#""\u0061""#)];
 /// Progress tokens; the same ones for every client.
 const TOKENS: [Option<&str>; 5] = [Some("1"), Some("\"1\""), Some("\"a\""), Some("0"), None];
 /// Ids that upstreams give to their own requests; the same ones for every upstream.

@@ -7,10 +7,12 @@ use enfilade_upstream::{CallError, Peer};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Most pages that one list may have; more is a loop.
 const PAGES_MAX: usize = 1_000;
+/// Longest time that a list is kept, whatever its upstream says.
+const TTL_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Most bytes of one upstream's list.
 const LIST_BYTES_MAX: usize = 64 * 1024 * 1024;
 
@@ -107,7 +109,9 @@ pub(crate) struct List {
     pub(crate) refused: HashSet<String>,
     /// How long it is fresh; zero when the upstream says that it is stale at once.
     pub(crate) ttl: Duration,
-    /// True when it is for one principal only.
+    /// Until when the upstream says that it is fresh; none where the upstream cannot say so (legacy).
+    pub(crate) fresh_until: Option<Instant>,
+    /// True when it is for one principal only, or nobody said that it is not.
     pub(crate) private: bool,
 }
 
@@ -116,11 +120,13 @@ static STAMP: AtomicU64 = AtomicU64::new(1);
 impl List {
     /// The list of an upstream that does not declare such lists: the same at every time.
     pub(crate) fn none(era: Era, ttl: Duration) -> Self {
-        Self { stamp: 0, era, items: Vec::new(), places: HashMap::new(), refused: HashSet::new(), ttl, private: false }
+        let (items, places, refused) = (Vec::new(), HashMap::new(), HashSet::new());
+        Self { stamp: 0, era, items, places, refused, ttl, fresh_until: None, private: false }
     }
 
     fn new(era: Era, ttl: Duration) -> Self {
-        Self { stamp: STAMP.fetch_add(1, Ordering::Relaxed), ..Self::none(era, ttl) }
+        let stamp = STAMP.fetch_add(1, Ordering::Relaxed);
+        Self { stamp, private: era == Era::Legacy, ..Self::none(era, ttl) }
     }
 
     fn push(&mut self, item: Item) {
@@ -167,9 +173,11 @@ pub(crate) async fn fetch(kind: ListKind, source: &Source<'_>) -> Result<Arc<Lis
         }
         // Least `ttlMs` of all pages; private when any page is (2026-07-28 caching).
         if let Some(ttl_ms) = json::get(&result, "ttlMs").and_then(|ttl| ttl.parse().ok()) {
-            let page = Duration::from_millis(ttl_ms);
-            ttl = Some(ttl.map_or(page, |ttl| ttl.min(page)));
-            list.ttl = ttl.unwrap_or(default_ttl);
+            let page = Duration::from_millis(ttl_ms).min(TTL_MAX);
+            let least = ttl.map_or(page, |ttl| ttl.min(page));
+            ttl = Some(least);
+            list.ttl = least;
+            list.fresh_until = Some(Instant::now() + least);
         }
         list.private |= json::get(&result, "cacheScope") == Some("\"private\"");
         for text in json::elements(json::get(&result, kind.member()).unwrap_or("[]")) {

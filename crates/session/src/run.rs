@@ -11,6 +11,7 @@ use enfilade_mcp::error::{code, result_message};
 use enfilade_mcp::{Era, RpcError};
 use enfilade_upstream::{Call, CallError, Exchange, Messages, Peer};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 /// The first thing that is known of a call.
@@ -136,40 +137,60 @@ impl Rest {
     }
 }
 
-/// The exchange with the upstream; a session that it forgot is opened again, because then nothing was executed.
+/// First wait before a call that was not executed is sent again; it doubles up to [`AGAIN_MAX`].
+const AGAIN_MIN: Duration = Duration::from_millis(5);
+/// Longest wait before a call that was not executed is sent again.
+const AGAIN_MAX: Duration = Duration::from_millis(250);
+
+/// The exchange with the upstream. What certainly was not executed is sent again for a while: a session that the
+/// upstream forgot is opened anew, and an upstream that restarts is waited for.
 async fn exchange(plan: &Arc<Plan>) -> Result<(Arc<dyn Peer>, Exchange), CallError> {
-    let mut reopened = false;
+    let patience = plan.site.limits.upstream_wait();
+    let began = Instant::now();
+    let mut wait = AGAIN_MIN;
     let mut refreshed = false;
     loop {
-        let peer = peer(plan).await?;
-        let headers = match &plan.mirrored {
-            Some(arguments) => plan.mirror(arguments, refreshed).await,
-            None => Vec::new(),
-        };
-        *plan.sent.lock() = Some(peer.clone());
-        let call = Call {
-            id: plan.upstream_id,
-            message: plan.message.clone(),
-            method: &plan.method,
-            name: plan.name.as_deref(),
-            headers,
-            progress_token: plan.token.is_some().then_some(plan.upstream_id),
-        };
-        match peer.call(call).await {
-            Err(CallError::Gone) if !reopened => {
-                reopened = true;
-                plan.site.doubt(&CallError::Gone);
-                if let Some(live) = plan.live() {
-                    live.unbind(plan.at, &peer);
-                }
-            }
-            Ok(Exchange::Answer(answer)) if !refreshed && plan.mirrored.is_some() && is_header_mismatch(&answer) => {
+        let error = match attempt(plan, refreshed).await {
+            Ok((_, Exchange::Answer(answer)))
+                if !refreshed && plan.mirrored.is_some() && is_header_mismatch(&answer) =>
+            {
                 refreshed = true;
-                plan.site.list_changed(&[ListKind::Tools]);
+                plan.site.invalidate(&[ListKind::Tools]);
+                continue;
             }
-            result => return result.map(|exchange| (peer, exchange)),
+            Ok(exchange) => return Ok(exchange),
+            Err(error) => error,
+        };
+        let passing = matches!(error, CallError::Gone | CallError::Unreachable);
+        if !passing || began.elapsed() > patience || plan.site.is_long_down(patience) {
+            return Err(error);
         }
+        plan.site.doubt(&error);
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(AGAIN_MAX);
     }
+}
+
+async fn attempt(plan: &Arc<Plan>, refreshed: bool) -> Result<(Arc<dyn Peer>, Exchange), CallError> {
+    let peer = peer(plan).await?;
+    let headers = match &plan.mirrored {
+        Some(arguments) => plan.mirror(arguments, refreshed).await,
+        None => Vec::new(),
+    };
+    *plan.sent.lock() = Some(peer.clone());
+    let call = Call {
+        id: plan.upstream_id,
+        message: plan.message.clone(),
+        method: &plan.method,
+        name: plan.name.as_deref(),
+        headers,
+        progress_token: plan.token.is_some().then_some(plan.upstream_id),
+    };
+    let result = peer.call(call).await;
+    if let (Err(CallError::Gone), Some(live)) = (&result, plan.live()) {
+        live.unbind(plan.at, &peer);
+    }
+    result.map(|exchange| (peer, exchange))
 }
 
 fn is_header_mismatch(answer: &[u8]) -> bool {

@@ -175,7 +175,8 @@ impl Stream {
             state.notices_bytes += message.len();
             state.notices.push_back((subject.into(), message));
         }
-        while state.notices.len() > NOTICES_MAX || (state.notices_bytes > NOTICES_BYTES_MAX && state.notices.len() > 1) {
+        while state.notices.len() > NOTICES_MAX || (state.notices_bytes > NOTICES_BYTES_MAX && state.notices.len() > 1)
+        {
             state.take_notice();
             state.dropped += 1;
         }
@@ -334,7 +335,7 @@ impl Drop for EventStream {
         let mut state = self.stream.state.lock();
         if state.reader == self.reader {
             state.reader = 0;
-            if self.stream.kind == Kind::Ephemeral && !state.done {
+            if self.stream.kind == Kind::Ephemeral {
                 drop(state);
                 self.stream.abandoned.cancel();
             }

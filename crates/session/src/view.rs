@@ -15,7 +15,7 @@ use enfilade_mcp::{Era, RpcError, Splice, Version, json, translate};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Which lists a merged one was made of.
 type Stamps = Vec<Option<u64>>;
@@ -29,7 +29,8 @@ pub(crate) struct Merged {
     stamps: Stamps,
     /// Every item as clients see it, with its upstream and its key there.
     entries: Vec<Entry>,
-    ttl: Duration,
+    /// Until when it is fresh; none when it is stale at once.
+    fresh_until: Option<Instant>,
     private: bool,
 }
 
@@ -174,13 +175,12 @@ impl View {
         if let Some(other) = other_uris(kind) {
             self.rebuild_uris(kind, lists, other, viewer);
         }
-        let mut merged = Merged { stamps, entries: Vec::new(), ttl: Duration::MAX, private: false };
+        // Fresh as long as every part is, and not at all while a part is missing (BRIDGE.md 12).
+        let untils = lists.iter().filter(|list| list.as_ref().is_none_or(|list| list.stamp != 0));
+        let fresh_until = untils.map(|list| list.as_ref()?.fresh_until).min().flatten();
+        let mut merged = Merged { stamps, entries: Vec::new(), fresh_until, private: false };
         for (site, list) in lists.iter().enumerate() {
-            let Some(list) = list else {
-                merged.ttl = Duration::ZERO;
-                continue;
-            };
-            merged.ttl = merged.ttl.min(list.ttl);
+            let Some(list) = list else { continue };
             merged.private |= list.private;
             for item in &list.items {
                 match self.issue(kind, site, &item.key, &item.text) {
@@ -326,7 +326,8 @@ impl View {
             result.push_str(&format!(",\"nextCursor\":{}", json::quote(&self.cursors.seal(&position))));
         }
         if version.era() == Era::Modern {
-            let ttl_ms = u64::try_from(merged.ttl.as_millis()).unwrap_or(0);
+            let left = merged.fresh_until.map(|until| until.saturating_duration_since(Instant::now()));
+            let ttl_ms = left.map_or(0, |left| u64::try_from(left.as_millis()).unwrap_or(0));
             let scope = if merged.private { "private" } else { "public" };
             result.push_str(&format!(r#","resultType":"complete","ttlMs":{ttl_ms},"cacheScope":"{scope}""#));
         }

@@ -4,45 +4,16 @@ mod common;
 #[path = "common/scripted.rs"]
 mod scripted;
 
-use common::*;
+use common::{CALLER, Peer, World, all, content, events as events_of, next, until, upstream, value, within};
 use enfilade_session::config::{Limits, PrefixChoice, ServerConfig};
 use enfilade_session::owner::Owner;
 use enfilade_session::{Node, NodeConfig, Registry};
 use enfilade_testkit::everything::Era;
-use scripted::{Asked, Say, Scripted, events};
+use scripted::*;
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::sync::{mpsc, oneshot};
-
-/// What a modern server says of itself.
-fn discovered(capabilities: Value) -> Value {
-    json!({"resultType": "complete", "supportedVersions": ["2026-07-28"], "capabilities": capabilities, "ttlMs": 0,
-        "cacheScope": "public", "_meta": {"io.modelcontextprotocol/serverInfo": {"name": "s", "version": "1"}}})
-}
-
-/// What a legacy server says of itself.
-fn initialized(asked: &Asked, capabilities: Value) -> Say {
-    asked.result(json!({"protocolVersion": asked.param("protocolVersion"), "capabilities": capabilities,
-        "serverInfo": {"name": "s", "version": "1"}}))
-}
-
-fn all_capabilities() -> Value {
-    json!({"tools": {"listChanged": true}, "resources": {"subscribe": true, "listChanged": true}})
-}
-
-fn acknowledged(uris: &[Value]) -> Value {
-    json!({"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged",
-        "params": {"notifications": {"toolsListChanged": true, "resourceSubscriptions": uris}}})
-}
-
-fn wanted_uris(asked: &Asked) -> Vec<Value> {
-    asked.body["params"]["notifications"]["resourceSubscriptions"].as_array().cloned().unwrap_or_default()
-}
-
-fn notification(method: &str, params: Value) -> Value {
-    json!({"jsonrpc": "2.0", "method": method, "params": params})
-}
 
 fn quick() -> Limits {
     Limits { health_interval_ms: 50, list_wait_ms: 200, ..Limits::default() }
@@ -191,13 +162,6 @@ async fn a_refused_subscription_is_asked_for_again_and_the_last_one_s_end_is_tol
     until(|| async { times("resources/unsubscribe") }, |times| *times == 1).await;
 }
 
-/// A stream on which nothing is ever said.
-fn events_forever() -> Say {
-    let (sender, say) = events();
-    tokio::spawn(async move { sender.closed().await });
-    say
-}
-
 #[tokio::test]
 async fn a_shared_session_that_the_upstream_forgot_costs_no_call() {
     let (sessions, lost) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
@@ -291,7 +255,7 @@ async fn a_node_that_restarts_takes_up_the_subscriptions_of_its_sessions() {
     let parts = Registry { reader, writer, keys: before.keys.clone() };
     let connector = enfilade_upstream::Connector::new(upstream("one", &server.url)).unwrap();
     let node = Node::start(config, vec![connector], parts).unwrap();
-    let mut general = common::events(node.open_stream(CALLER, client.id, None).await);
+    let mut general = events_of(node.open_stream(CALLER, client.id, None).await);
     let told = hear(&mut general, "notifications/resources/updated").await;
     assert_eq!(told["params"]["uri"], "x://a", "nobody knows what changed meanwhile");
     let (uris, stream) = within(opened.recv()).await.unwrap();
@@ -398,7 +362,7 @@ async fn listening_is_bounded_and_ends_with_its_result() {
     let world = World::with(vec![upstream("one", &server.url)], PrefixChoice::Always, limits);
     let uris: Vec<String> = (0..1_100).map(|at| format!("\"x://{at}\"")).collect();
     let filter = format!(r#""notifications":{{"resourceSubscriptions":[{}]}}"#, uris.join(","));
-    let mut listen = common::events(world.modern("\"L\"", "subscriptions/listen", &filter, "{}", "").await);
+    let mut listen = events_of(world.modern("\"L\"", "subscriptions/listen", &filter, "{}", "").await);
     let told = value(&next(&mut listen).await.unwrap());
     assert_eq!(told["params"]["notifications"]["resourceSubscriptions"].as_array().unwrap().len(), 1_000);
     let (rest, ()) = tokio::join!(all(listen), world.node.end_listens());

@@ -143,7 +143,8 @@ pub struct Opened {
 /// Why a call has no answer from the upstream.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
-    /// No connection could be made, or the process could not be started. Not executed.
+    /// No connection could be made, or the process could not be started, or that failed so often just now that it was
+    /// not tried. Not executed.
     #[error("the upstream cannot be reached")]
     Unreachable,
     /// The session or process is gone, and the request was not executed: open a new one and send it again.
@@ -161,7 +162,7 @@ pub enum CallError {
     /// The bulkhead is full, or no further process may be started. Not executed.
     #[error("too many calls to this upstream are in flight")]
     Busy,
-    /// The breaker is open: the upstream failed repeatedly and is left alone for a while. Not executed.
+    /// The breaker is open: the upstream was late or failed repeatedly and is left alone for a while. Not executed.
     #[error("the upstream failed repeatedly and is not asked for now")]
     Open,
     /// What came is not MCP.

@@ -154,12 +154,10 @@ async fn nobody_there() {
     let connector = connector(Config::http("main", url));
     assert_eq!(connector.era().await, Err(CallError::Unreachable));
     let peer = connector.modern().await.unwrap();
-    let mut errors = Vec::new();
     for _ in 0..6 {
-        errors.push(call(&*peer, "echo", "{}").await.unwrap_err());
+        assert_eq!(call(&*peer, "echo", "{}").await.unwrap_err(), CallError::Unreachable);
     }
-    assert_eq!(errors[0], CallError::Unreachable);
-    assert_eq!(errors[5], CallError::Open, "the breaker opened");
+    assert!(connector.is_open(), "the breaker opened");
 }
 
 #[tokio::test]

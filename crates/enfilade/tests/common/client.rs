@@ -50,6 +50,12 @@ impl Client {
         self.wire.send("POST", &headers(self.session.as_deref(), method, more), body);
     }
 
+    /// Sends the head of a message whose body follows as `framing` says.
+    pub(crate) fn begin(&mut self, method: &str, more: &[(&str, &str)], framing: &str) {
+        let framing = format!("Content-Type: application/json\r\n{framing}");
+        self.wire.begin("POST", &headers(self.session.as_deref(), method, more), &framing);
+    }
+
     /// Posts a message as it is.
     pub(crate) fn post(&mut self, method: &str, more: &[(&str, &str)], body: &str) -> Answer {
         self.send(method, more, body);

@@ -75,7 +75,11 @@ impl Wire {
         let mut head = Head { status, text, framing: Framing::Done };
         let chunked = head.header("Transfer-Encoding").is_some_and(|value| value.eq_ignore_ascii_case("chunked"));
         let length = head.header("Content-Length").and_then(|value| value.parse().ok());
-        head.framing = if chunked { Framing::Chunked(0) } else { Framing::Length(length.unwrap_or(0)) };
+        head.framing = match length.filter(|length| *length > 0) {
+            _ if chunked => Framing::Chunked(0),
+            Some(length) => Framing::Length(length),
+            None => Framing::Done,
+        };
         head
     }
 

@@ -59,7 +59,11 @@ fn number(error: &str) -> Option<i64> {
 /// An internal error with the message of an error that has no proper code.
 fn malformed(error: &str) -> String {
     let message = json::get(error, "message").filter(|text| text.starts_with('"'));
-    format!(r#"{{"code":{},"message":{}}}"#, code::INTERNAL, message.unwrap_or(r#""the upstream's error is malformed""#))
+    format!(
+        r#"{{"code":{},"message":{}}}"#,
+        code::INTERNAL,
+        message.unwrap_or(r#""the upstream's error is malformed""#)
+    )
 }
 
 fn with_code(error: &str, code: i64) -> Option<String> {

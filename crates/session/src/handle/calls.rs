@@ -114,7 +114,7 @@ impl Handling<'_> {
         let route = route::route(self.view, request, method, &viewer, &mut splice).await?;
         let site = self.view.sites[route.site].clone();
         let up = site
-            .wait_up(site.deadline())
+            .wait_up(site.limits.upstream_wait())
             .await
             .map_err(|error| RpcError::upstream(true, format!("{}: {error}", site.name())))?;
         let arguments = request.params.and_then(|params| json::get(params, "arguments"));

@@ -145,7 +145,10 @@ impl<'a> Handling<'a> {
         let cursor = request.params.and_then(|params| json::get(params, "cursor"));
         match self.view.page(kind, cursor, version, viewer).await {
             Ok(result) => Reply::message(result_message(&request.id, &result)),
-            Err(error) => Reply::error(200, Some(&request.id), &error),
+            Err(error) => {
+                let status = if version.era() == Era::Modern { modern_status(error.code) } else { 200 };
+                Reply::error(status, Some(&request.id), &error)
+            }
         }
     }
 
@@ -243,7 +246,9 @@ pub(crate) fn registry_unavailable(id: Option<&Id>) -> Reply {
 
 fn refused(id: Option<&Id>, refusal: &Refusal) -> Reply {
     let full = matches!(refusal, Refusal::PrincipalQuota { .. } | Refusal::RegistryFull { .. });
-    let body = RpcError::invalid_request(&refusal.to_string()).message(id).into();
-    let (status, retry_after_s) = if full { (503, Some(30)) } else { (400, None) };
-    Reply::Message { status, body, session: None, retry_after_s }
+    if !full {
+        return Reply::error(400, id, &RpcError::invalid_request(&refusal.to_string()));
+    }
+    let body = RpcError::gateway(true, refusal.to_string()).message(id).into();
+    Reply::Message { status: 503, body, session: None, retry_after_s: Some(30) }
 }

@@ -79,7 +79,9 @@ impl Live {
             "notifications/progress" => {
                 let token = notification.params.and_then(|params| json::get(params, "progressToken"));
                 let call = token.and_then(|token| self.call(|plan| plan.upstream_id.to_string() == token));
-                if let Some((plan, message)) = call.and_then(|plan| Some((plan.clone(), plan.notification(text, notification)?))) {
+                if let Some((plan, message)) =
+                    call.and_then(|plan| Some((plan.clone(), plan.notification(text, notification)?)))
+                {
                     plan.outlet.send(message);
                 }
             }
@@ -118,8 +120,7 @@ impl Live {
             return Err(result_message(&request.id, "{}").into());
         }
         let token = request.params.and_then(|params| json::at(params, &["_meta", "progressToken"]));
-        let question =
-            Question { peer: peer.clone(), id: request.id.clone(), token: token.map(str::to_owned), call };
+        let question = Question { peer: peer.clone(), id: request.id.clone(), token: token.map(str::to_owned), call };
         let Ok(number) = self.questions.open(question) else { return Err(refusal(request)) };
         let mut splice = Splice::new(text);
         splice.replace(request.id_text, number.to_string());

@@ -91,9 +91,5 @@ impl State {
 }
 
 fn kind(version: Version, call: bool) -> Kind {
-    if version.has_event_ids() {
-        Kind::Resumable { priming: call && version.has_priming() }
-    } else {
-        Kind::Ephemeral
-    }
+    if version.has_event_ids() { Kind::Resumable { priming: call && version.has_priming() } } else { Kind::Ephemeral }
 }

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 
 /// Changes of lists within this time are announced together: servers with one instance per session announce each
@@ -62,6 +62,8 @@ pub(crate) struct Site {
     pub(crate) hub: Arc<Hub>,
     pub(crate) limits: Limits,
     up: watch::Sender<Option<Up>>,
+    /// Since when it has been down.
+    down_since: Mutex<Option<Instant>>,
     /// Set once it is known whether the upstream can be reached at all.
     reached: AtomicBool,
     catalog: Catalog,
@@ -80,6 +82,7 @@ impl Site {
             hub,
             limits,
             up: watch::Sender::new(None),
+            down_since: Mutex::new(Some(Instant::now())),
             reached: AtomicBool::new(false),
             catalog: Catalog::new(),
             changed: Mutex::default(),
@@ -116,16 +119,23 @@ impl Site {
         self.reached.store(true, Ordering::Release);
     }
 
-    /// The upstream as soon as it is up; an error when that takes longer than `within`.
+    /// The upstream as soon as it is up; an error when that takes longer than `within`, and at once when it has been
+    /// down for longer than that: an upstream that restarts is waited for, a dead one is not.
     pub(crate) async fn wait_up(&self, within: Duration) -> Result<Up, CallError> {
         if let Some(up) = self.up() {
             return Ok(up);
         }
         self.nudge.notify_one();
+        let within = if self.is_long_down(within) { Duration::ZERO } else { within };
         let mut changes = self.up.subscribe();
         let alive = |up: &Option<Up>| up.as_ref().is_some_and(|up| up.peer.is_alive());
         let up = tokio::time::timeout(within, changes.wait_for(alive)).await;
         up.ok().and_then(Result::ok).and_then(|up| up.clone()).ok_or(CallError::Unreachable)
+    }
+
+    /// True when the upstream has been down for longer than `than`.
+    pub(crate) fn is_long_down(&self, than: Duration) -> bool {
+        self.down_since.lock().is_some_and(|since| since.elapsed() > than)
     }
 
     /// Somebody saw a call fail: ask now whether the upstream lives.
@@ -137,6 +147,7 @@ impl Site {
 
     pub(crate) fn set_up(&self, up: Up) {
         tracing::info!(upstream = self.name(), era = ?up.profile.era, "upstream is up");
+        *self.down_since.lock() = None;
         self.up.send_replace(Some(up));
         self.set_reached();
         self.list_changed(&ListKind::ALL);
@@ -147,6 +158,7 @@ impl Site {
         if self.up.send_replace(None).is_none() {
             return false;
         }
+        *self.down_since.lock() = Some(Instant::now());
         tracing::warn!(upstream = self.name(), why, "upstream is down; its items are left out until it is back");
         self.catalog.forget();
         self.tell_changed(&ListKind::ALL);

@@ -148,3 +148,39 @@ async fn answer(socket: &mut BufReader<TcpStream>, status: u16, body: &str) -> O
     );
     socket.write_all(format!("{head}{body}").as_bytes()).await.ok()
 }
+
+/// What a modern server says of itself.
+pub fn discovered(capabilities: Value) -> Value {
+    json!({"resultType": "complete", "supportedVersions": ["2026-07-28"], "capabilities": capabilities, "ttlMs": 0,
+        "cacheScope": "public", "_meta": {"io.modelcontextprotocol/serverInfo": {"name": "s", "version": "1"}}})
+}
+
+/// What a legacy server says of itself.
+pub fn initialized(asked: &Asked, capabilities: Value) -> Say {
+    asked.result(json!({"protocolVersion": asked.param("protocolVersion"), "capabilities": capabilities,
+        "serverInfo": {"name": "s", "version": "1"}}))
+}
+
+pub fn all_capabilities() -> Value {
+    json!({"tools": {"listChanged": true}, "resources": {"subscribe": true, "listChanged": true}})
+}
+
+pub fn acknowledged(uris: &[Value]) -> Value {
+    json!({"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged",
+        "params": {"notifications": {"toolsListChanged": true, "resourceSubscriptions": uris}}})
+}
+
+pub fn wanted_uris(asked: &Asked) -> Vec<Value> {
+    asked.body["params"]["notifications"]["resourceSubscriptions"].as_array().cloned().unwrap_or_default()
+}
+
+pub fn notification(method: &str, params: Value) -> Value {
+    json!({"jsonrpc": "2.0", "method": method, "params": params})
+}
+
+/// A stream on which nothing is ever said.
+pub fn events_forever() -> Say {
+    let (sender, say) = events();
+    tokio::spawn(async move { sender.closed().await });
+    say
+}

@@ -17,6 +17,8 @@ pub(crate) struct Guard {
     calls_max: usize,
     in_flight: AtomicUsize,
     breaker: Mutex<Breaker>,
+    /// The last failure was a connection's: who is refused then may try again soon, a restart takes no longer.
+    unreachable: AtomicBool,
     closed: AtomicBool,
 }
 
@@ -26,6 +28,7 @@ impl Guard {
             calls_max,
             in_flight: AtomicUsize::new(0),
             breaker: Mutex::new(Breaker::new()),
+            unreachable: AtomicBool::new(false),
             closed: AtomicBool::new(false),
         })
     }
@@ -67,7 +70,7 @@ impl Guard {
         self.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).map_err(|_| CallError::Busy)?;
         // From here on the permit's drop gives the place back.
         let mut permit = Permit { guard: self.clone(), trial: false };
-        let pass = self.breaker.lock().admit(Instant::now()).ok_or(CallError::Open)?;
+        let pass = self.breaker.lock().admit(Instant::now()).ok_or_else(|| self.refusal())?;
         permit.trial = pass == Pass::Trial;
         Ok(permit)
     }
@@ -76,8 +79,17 @@ impl Guard {
         self.breaker.lock().is_open()
     }
 
+    fn refusal(&self) -> CallError {
+        if self.unreachable.load(Ordering::Relaxed) { CallError::Unreachable } else { CallError::Open }
+    }
+
     /// Counts a failure that only the caller could see, such as a deadline that passed.
     pub(crate) fn record_failure(&self) {
+        self.failed(false);
+    }
+
+    fn failed(&self, unreachable: bool) {
+        self.unreachable.store(unreachable, Ordering::Relaxed);
         self.breaker.lock().failed(Instant::now(), backoff::random());
     }
 }
@@ -94,7 +106,7 @@ impl Permit {
     pub(crate) fn settle(&mut self, error: Option<&CallError>) {
         match error.map_or(Verdict::Works, verdict) {
             Verdict::Works => self.guard.breaker.lock().succeeded(),
-            Verdict::Fails => self.guard.record_failure(),
+            Verdict::Fails => self.guard.failed(!matches!(error, Some(CallError::Status(_)))),
             Verdict::Unknown => return,
         }
         self.trial = false;
@@ -152,7 +164,7 @@ mod tests {
             guard.admit().unwrap().settle(Some(&CallError::Lost));
         }
         assert!(guard.is_open());
-        assert_eq!(guard.admit().unwrap_err(), CallError::Open);
+        assert_eq!(guard.admit().unwrap_err(), CallError::Unreachable, "what cannot be reached may only be restarting");
         assert_eq!(guard.in_flight(), 0);
     }
 

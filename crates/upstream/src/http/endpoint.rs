@@ -1,7 +1,8 @@
 //! One Streamable HTTP endpoint: its requests, with everything that never changes prepared once.
 
 use super::dial::Target;
-use super::pool::{Body, Pool};
+use super::link::Body;
+use super::pool::Pool;
 use super::reply::Reply;
 use crate::config::ConfigError;
 use crate::peer::CallError;

@@ -4,10 +4,12 @@ mod answer;
 mod dial;
 mod endpoint;
 mod events;
+mod link;
 mod modern;
 mod pool;
 mod reply;
 mod session;
+mod signal;
 mod streams;
 
 use crate::common::Common;

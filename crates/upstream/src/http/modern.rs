@@ -3,7 +3,7 @@
 
 use super::answer::{self, Answer};
 use super::endpoint::{Endpoint, METHOD, NAME, PROTOCOL_VERSION};
-use super::pool::Body;
+use super::link::Body;
 use super::streams::CallStream;
 use crate::common::Common;
 use crate::peer::{Call, CallError, Exchange, Messages, Peer};

@@ -1,20 +1,17 @@
-//! The connections to one endpoint. A call takes an idle one or dials, and gives it back when the answer has been read;
-//! one driver task per connection, none per call.
+//! The connections to one endpoint. A call takes an idle one or dials, and gives it back when the answer has been read.
 
-use super::dial::{Target, Wire};
+use super::dial::Target;
+use super::link::{Body, Link};
+use super::signal::Signal;
 use crate::peer::CallError;
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
+use hyper::body::{Frame, Incoming};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinSet;
 
 /// Connections that nobody uses are given up after this time: less than the 5 s after which common servers close
@@ -22,36 +19,36 @@ use tokio::task::JoinSet;
 const IDLE_MAX: Duration = Duration::from_secs(4);
 /// Most idle connections that are kept.
 const IDLE_CONNECTIONS_MAX: usize = 256;
-/// How long to wait for a connection whose last answer was only just read; it takes one turn of its driver task.
-const READY_MAX: Duration = Duration::from_millis(20);
-
-/// The body of every request: one piece, or none.
-pub(crate) type Body = Full<Bytes>;
 
 /// The connections to one endpoint.
 pub(crate) struct Pool {
     target: Target,
-    /// Oldest in front.
-    idle: Mutex<VecDeque<Idle>>,
-    /// The driver tasks, and those that read the ends of streams. They end with their connections.
+    idle: Mutex<Idle>,
+    /// Of every connection, in use or not.
+    signals: Mutex<Vec<Weak<Signal>>>,
+    /// Those that read the ends of streams, and the one that gives up idle connections.
     tasks: Mutex<JoinSet<()>>,
     closed: AtomicBool,
 }
 
+#[derive(Default)]
 struct Idle {
-    sender: SendRequest<Body>,
-    since: Instant,
+    /// Oldest in front.
+    links: VecDeque<(Link, Instant)>,
+    /// A task is there to give them up.
+    reaped: bool,
 }
 
 /// A connection in use. Dropping it before the answer was read closes the connection.
 pub(crate) struct Lease {
     pool: Arc<Pool>,
-    sender: SendRequest<Body>,
+    link: Link,
 }
 
 impl Pool {
     pub(crate) fn new(target: Target) -> Arc<Self> {
-        Arc::new(Self { target, idle: Mutex::default(), tasks: Mutex::default(), closed: AtomicBool::new(false) })
+        let (idle, signals, tasks) = Default::default();
+        Arc::new(Self { target, idle, signals, tasks, closed: AtomicBool::new(false) })
     }
 
     /// Sends a request and waits for the head of its answer. A request that a closing connection certainly did not
@@ -61,9 +58,9 @@ impl Pool {
         mut request: Request<Body>,
     ) -> Result<(Response<Incoming>, Lease), CallError> {
         loop {
-            let (mut sender, reused) = self.checkout().await?;
-            match sender.try_send_request(request).await {
-                Ok(response) => return Ok((response, Lease { pool: self.clone(), sender })),
+            let (mut link, reused) = self.checkout().await?;
+            match link.send(request).await {
+                Ok(response) => return Ok((response, Lease { pool: self.clone(), link })),
                 Err(mut failed) => match failed.take_message() {
                     // Each round uses up an idle connection, so this ends.
                     Some(unsent) if reused => request = unsent,
@@ -77,46 +74,42 @@ impl Pool {
     /// Ends every connection, whatever is on it.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Release);
-        self.idle.lock().clear();
+        self.idle.lock().links.clear();
+        self.signals.lock().drain(..).filter_map(|signal| signal.upgrade()).for_each(|signal| signal.end());
         self.tasks.lock().abort_all();
     }
 
-    async fn checkout(&self) -> Result<(SendRequest<Body>, bool), CallError> {
-        while let Some(mut sender) = self.take_idle() {
-            if sender.is_ready() || matches!(tokio::time::timeout(READY_MAX, sender.ready()).await, Ok(Ok(()))) {
-                return Ok((sender, true));
-            }
+    async fn checkout(&self) -> Result<(Link, bool), CallError> {
+        if let Some(link) = self.take_idle() {
+            return Ok((link, true));
         }
         if self.closed.load(Ordering::Acquire) {
             return Err(CallError::Closed);
         }
-        let wire = self.target.dial().await.map_err(|error| {
+        // Boxed: it is large and seldom needed, and every call has room for what is not.
+        let wire = Box::pin(self.target.dial()).await.map_err(|error| {
             // The breaker keeps this from being said too often.
             tracing::warn!(host = self.target.host(), %error, "no connection to the upstream");
             CallError::Unreachable
         })?;
-        let sender = match wire {
-            Wire::Plain(stream) => self.start(stream).await,
-            Wire::Tls(stream) => self.start(stream).await,
-        };
-        Ok((sender?, false))
+        let link = Link::new(wire).await.map_err(|_| CallError::Unreachable)?;
+        self.watch(&link);
+        Ok((link, false))
     }
 
-    async fn start(
-        &self,
-        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    ) -> Result<SendRequest<Body>, CallError> {
-        let handshake = http1::Builder::new().handshake(TokioIo::new(stream)).await;
-        let (sender, connection) = handshake.map_err(|_| CallError::Unreachable)?;
-        self.spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "connection to the upstream ended");
-            }
-        });
-        Ok(sender)
+    /// Makes [`Pool::close`] end a connection.
+    fn watch(&self, link: &Link) {
+        let mut signals = self.signals.lock();
+        if signals.len() == signals.capacity() {
+            signals.retain(|signal| signal.strong_count() > 0);
+        }
+        signals.push(Arc::downgrade(link.signal()));
+        if self.closed.load(Ordering::Acquire) {
+            link.signal().end();
+        }
     }
 
-    /// Runs a task that ends with its connection, at the latest when the pool is closed.
+    /// Runs a task that ends on its own, at the latest when the pool is closed.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let mut tasks = self.tasks.lock();
         while tasks.try_join_next().is_some() {}
@@ -127,38 +120,56 @@ impl Pool {
     }
 
     /// The connection that was used last, so that those beyond the need grow old and are given up.
-    fn take_idle(&self) -> Option<SendRequest<Body>> {
-        let mut idle = self.idle.lock();
-        while let Some(Idle { sender, since }) = idle.pop_back() {
-            if since.elapsed() > IDLE_MAX {
-                idle.clear();
-                return None;
-            }
-            if !sender.is_closed() {
-                return Some(sender);
-            }
-        }
-        None
+    fn take_idle(&self) -> Option<Link> {
+        let (link, since) = self.idle.lock().links.pop_back()?;
+        (since.elapsed() <= IDLE_MAX).then_some(link)
     }
 
-    fn put(&self, sender: SendRequest<Body>) {
-        if sender.is_closed() || self.closed.load(Ordering::Acquire) {
+    fn put(self: &Arc<Self>, link: Link) {
+        let mut idle = self.idle.lock();
+        if self.closed.load(Ordering::Acquire) {
             return;
         }
-        let since = Instant::now();
-        let mut idle = self.idle.lock();
-        idle.push_back(Idle { sender, since });
-        let old = |front: &Idle| since.duration_since(front.since) > IDLE_MAX;
-        while idle.len() > IDLE_CONNECTIONS_MAX || idle.front().is_some_and(old) {
-            idle.pop_front();
+        idle.links.push_back((link, Instant::now()));
+        let surplus = if idle.links.len() > IDLE_CONNECTIONS_MAX { idle.links.pop_front() } else { None };
+        let reaped = std::mem::replace(&mut idle.reaped, true);
+        drop(idle);
+        drop(surplus);
+        if !reaped {
+            self.spawn(reap(Arc::downgrade(self)));
         }
+    }
+
+    /// Gives up what was idle for too long; tells since when the oldest of the others is.
+    fn give_up(&self) -> Option<Instant> {
+        let mut idle = self.idle.lock();
+        while idle.links.front().is_some_and(|(_, since)| since.elapsed() > IDLE_MAX) {
+            idle.links.pop_front();
+        }
+        let oldest = idle.links.front().map(|(_, since)| *since);
+        idle.reaped = oldest.is_some();
+        oldest
+    }
+}
+
+/// Gives up idle connections until there are none. Nobody drives them, so an upstream that closed one waits for this.
+async fn reap(pool: Weak<Pool>) {
+    while let Some(oldest) = pool.upgrade().and_then(|pool| pool.give_up()) {
+        tokio::time::sleep_until((oldest + IDLE_MAX).into()).await;
     }
 }
 
 impl Lease {
+    /// The next piece of the answer's body. Cancel safe.
+    pub(crate) async fn frame(&mut self, body: &mut Incoming) -> Option<hyper::Result<Frame<Bytes>>> {
+        self.link.frame(body).await
+    }
+
     /// The answer was read to its end: the connection may be used again.
-    pub(crate) fn give_back(self) {
-        self.pool.put(self.sender);
+    pub(crate) fn give_back(mut self) {
+        if self.link.rest() {
+            self.pool.put(self.link);
+        }
     }
 
     pub(crate) fn pool(&self) -> Arc<Pool> {

@@ -6,7 +6,6 @@ use bytes::{Bytes, BytesMut};
 use enfilade_mcp::MESSAGE_BYTES_MAX;
 use futures::FutureExt;
 use http::{HeaderMap, Response, StatusCode, header};
-use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use std::time::Duration;
 
@@ -40,14 +39,13 @@ impl Reply {
 
     /// The whole body. One that came in one piece is not copied.
     pub(crate) async fn collect(mut self) -> Result<Bytes, CallError> {
-        let body = self.response.body_mut();
-        let expected = body.size_hint().exact();
+        let expected = self.response.body().size_hint().exact();
         if expected.is_some_and(|bytes| bytes > MESSAGE_BYTES_MAX as u64) {
             return Err(CallError::TooLarge);
         }
         let mut first = Bytes::new();
         let mut all = BytesMut::new();
-        while let Some(chunk) = Self::chunk(body).await? {
+        while let Some(chunk) = self.next().await? {
             if first.len() + all.len() + chunk.len() > MESSAGE_BYTES_MAX {
                 return Err(CallError::TooLarge);
             }
@@ -67,13 +65,9 @@ impl Reply {
 
     /// The next piece of the body; nothing at its end. Cancel safe.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, CallError> {
-        Self::chunk(self.response.body_mut()).await
-    }
-
-    async fn chunk(body: &mut Incoming) -> Result<Option<Bytes>, CallError> {
-        // Of a body of known length the last piece is known to be the last: no further wake-up for its end.
-        while !body.is_end_stream() {
-            match body.frame().await {
+        // Of a body of known length the last piece is known to be the last: no further wait for its end.
+        while !self.response.body().is_end_stream() {
+            match self.lease.frame(self.response.body_mut()).await {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) if !data.is_empty() => return Ok(Some(data)),
                     _ => {}

@@ -3,7 +3,7 @@
 use super::answer::{self, Answer};
 use super::endpoint::{Endpoint, LAST_EVENT_ID, PROTOCOL_VERSION, SESSION_ID};
 use super::events::EventStream;
-use super::pool::Body;
+use super::link::Body;
 use super::reply::Reply;
 use super::streams::{CallStream, SessionStream};
 use crate::common::Common;
