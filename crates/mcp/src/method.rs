@@ -95,7 +95,7 @@ impl Method {
         matches!(self, Self::Discover | Self::Listen | Self::TasksUpdate)
     }
 
-    /// Safe to run twice (OWNERSHIP.md, What is promised); `tools/call` only where an operator says so.
+    /// Safe to run twice; `tools/call` only where an operator says so.
     #[must_use]
     pub fn is_safe(self) -> bool {
         !matches!(self, Self::ToolsCall | Self::TasksUpdate | Self::TasksCancel | Self::Initialize)

@@ -128,7 +128,7 @@ impl Plan {
         self.viewer.live.as_ref()
     }
 
-    /// Whether the call may be sent twice (OWNERSHIP.md, What is promised).
+    /// Whether the call may be sent twice.
     pub(crate) fn is_safe(&self) -> bool {
         self.known.is_some_and(Method::is_safe)
     }

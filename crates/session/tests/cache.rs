@@ -1,4 +1,4 @@
-//! How many of the clients' list calls reach the upstreams (REQUIREMENTS F5).
+//! How many of the clients' list calls reach the upstreams.
 
 mod common;
 
