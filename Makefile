@@ -1,11 +1,11 @@
-# Needs Rust (rustup reads rust-toolchain.toml), make, bash, a network; Python 3 for interop, npm once to fetch Node.
+# Needs Rust (rustup reads rust-toolchain.toml), make, bash, a network; Python 3 for interop, npm once to fetch Node and packages.
 # Everything else is installed under .tools/ by the targets that need it.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help run test check unit conformance interop bench docs audit fmt
+.PHONY: help run test check unit conformance interop battery bench docs audit fmt
 
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
@@ -43,17 +43,19 @@ unit: ## All tests of the workspace
 	fi
 
 conformance: ## The official MCP conformance suite, both legs, both revisions
-	$(call need,npm)
 	$(CARGO) build --locked -p enfilade
 	conformance/install.sh
 	$(NODE) conformance/run.mjs $(BIN)
 
 interop: ## Real clients and real servers through one gateway
-	$(call need,npm)
 	$(call need,python3)
 	interop/install.sh
 	$(CARGO) build --locked -p enfilade -p interop-rmcp-client
 	python3 interop/run.py --gateway $(BIN) --rmcp-client $(TARGET)/debug/interop-rmcp-client
+
+battery: ## Messages of the largest size, and far beyond it; prints what they add to the memory
+	$(CARGO) build --locked -p enfilade --examples
+	$(CARGO) test --locked -p enfilade --test battery -- --nocapture
 
 bench: ## CPU per call beside nginx (needs nginx); fails above a ratio of 3
 	$(call need,nginx)
@@ -62,6 +64,7 @@ bench: ## CPU per call beside nginx (needs nginx); fails above a ratio of 3
 
 docs: ## Write the generated pages again
 	$(CARGO) build --locked -p enfilade
+	trap 'rm -f docs/CONFIG.md.new' EXIT
 	$(BIN) schema --markdown > docs/CONFIG.md.new
 	mv docs/CONFIG.md.new docs/CONFIG.md
 

@@ -25,8 +25,12 @@ publish() {
   fresh=""
 }
 
+need_npm() {
+  command -v npm >/dev/null || { echo "conformance/install.sh: npm is needed once, to fetch $1" >&2; exit 69; }
+}
+
 install_node() {
-  command -v npm >/dev/null || { echo "conformance/install.sh: npm is needed once, to fetch Node 22" >&2; exit 69; }
+  need_npm "Node 22"
   fresh="$(mktemp -d "$tools/.fill.XXXXXX")"
   printf '{"private":true}\n' >"$fresh/package.json"
   (cd "$fresh" && npm install --loglevel=error node@22 >&2)
@@ -34,6 +38,7 @@ install_node() {
 }
 
 install_suite() {
+  need_npm "the suite"
   fresh="$(mktemp -d "$tools/.fill.XXXXXX")"
   cp "$here/package.json" "$here/package-lock.json" "$fresh/"
   (cd "$fresh" && npm ci --ignore-scripts --loglevel=error >&2)

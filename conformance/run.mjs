@@ -71,21 +71,42 @@ async function clientRun(binary, revision, only) {
   return run;
 }
 
-async function main() {
-  const { values, positionals } = parseArgs({
-    allowPositionals: true,
-    options: { leg: { type: 'string' }, revision: { type: 'string' }, only: { type: 'string' } }
-  });
-  if (positionals.length !== 1) {
-    console.error('usage: run.mjs PATH/TO/enfilade [--leg server|client] [--revision R] [--only SCENARIO]');
-    process.exit(64);
+/** Ends with the exit code of a command line that cannot be used. */
+function refuse(why) {
+  console.error(`run.mjs: ${why}`);
+  console.error('usage: run.mjs PATH/TO/enfilade [--leg server|client] [--revision R] [--only SCENARIO (client leg)]');
+  process.exit(64);
+}
+
+function commandLine() {
+  const text = { type: 'string' };
+  try {
+    return parseArgs({ allowPositionals: true, options: { leg: text, revision: text, only: text } });
+  } catch (error) {
+    return refuse(error.message);
   }
-  const binary = resolve(positionals[0]);
-  const revisions = Object.keys(eras).filter((one) => !values.revision || one === values.revision);
+}
+
+/** What is to be played; refuses what would play nothing. */
+function plan() {
+  const { values, positionals } = commandLine();
+  if (positionals.length !== 1) refuse('give the path of one binary');
+  const { leg, revision, only } = values;
+  if (leg !== undefined && !['server', 'client'].includes(leg)) refuse(`there is no leg ${leg}`);
+  const known = Object.keys(eras);
+  if (revision !== undefined && !known.includes(revision)) refuse(`there is no revision ${revision}: ${known.join(', ')}`);
+  const revisions = known.filter((one) => revision === undefined || one === revision);
+  // One scenario may be of one revision only.
+  const played = revisions.filter((one) => leg !== 'server' && clientGroups(one, only)[0].scenarios.length > 0);
+  if (only !== undefined && played.length === 0) refuse(`there is no scenario ${only} to play in the client leg`);
+  return { binary: resolve(positionals[0]), only, server: leg === 'client' ? [] : revisions, client: played };
+}
+
+async function main() {
+  const { binary, only, server, client } = plan();
   rmSync(results, { recursive: true, force: true });
   const runs = [];
-  for (const revision of revisions) {
-    if (values.leg === 'client') continue;
+  for (const revision of server) {
     const single = await serverRun(binary, revision, ['main']);
     runs.push(single);
     if (bypass) continue;
@@ -93,9 +114,7 @@ async function main() {
     requireMoreTools(both, single);
     runs.push(both);
   }
-  for (const revision of revisions) {
-    if (values.leg !== 'server') runs.push(await clientRun(binary, revision, values.only));
-  }
+  for (const revision of client) runs.push(await clientRun(binary, revision, only));
   process.exitCode = print(runs) ? 0 : 1;
 }
 

@@ -17,6 +17,7 @@ fresh() {
 install_node() {
     stamp=$tools/node.stamp
     if fresh "$stamp" "$here/package.json" "$here/package-lock.json"; then return; fi
+    command -v npm > /dev/null || { echo "interop/install.sh: npm is needed once, to fetch Node 22 and packages" >&2; exit 69; }
     echo "interop: installing Node and npm packages" >&2
     rm -rf "$stamp" "$tools/node"
     mkdir "$tools/node"

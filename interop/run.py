@@ -79,6 +79,18 @@ def main():
     chosen = options()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("interrupted"))  # still cleans up
     root = tempfile.mkdtemp(prefix="enfilade-interop-")
+    red = False
+    try:
+        red = not run(chosen, root)
+    finally:
+        # The logs of a red run are wanted; those of one that was interrupted are not.
+        if not red:
+            shutil.rmtree(root, ignore_errors=True)
+    return int(red)
+
+
+def run(chosen, root):
+    """Plays everything in a folder and prints what came of it; true when all is green."""
     logs = os.path.join(root, "logs")
     os.mkdir(logs)
     world = World(root)
@@ -101,10 +113,9 @@ def main():
         for reproach in wrong:
             print(f"FAIL {reproach}")
         print(f"\n{red} of {len(outcomes)} cells red; logs in {logs}")
-        return 1
+        return False
     print(f"all {len(outcomes)} cells green")
-    shutil.rmtree(root)
-    return 0
+    return True
 
 
 if __name__ == "__main__":

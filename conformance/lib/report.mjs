@@ -63,9 +63,9 @@ function shorten(text, charsMax = 600) {
   return oneLine.length > charsMax ? `${oneLine.slice(0, charsMax)} ...` : oneLine;
 }
 
-/** The summary lines, and whether every group reached its pass line. */
+/** The summary lines, and whether every group reached its pass line; nothing at all reaches none. */
 export function summary(runs) {
-  let good = true;
+  let good = runs.length > 0;
   const lines = [];
   for (const run of runs) {
     for (const group of run.groups) {
@@ -73,7 +73,7 @@ export function summary(runs) {
       const passed = counts.filter(passes).length;
       // Where nothing is required, a scenario that checked nothing does not count either.
       const of = group.line === null ? counts.filter(saysSomething).length : group.scenarios.length;
-      const reached = group.line === null || (passed === of && passed === group.line);
+      const reached = group.line === null || (of > 0 && passed === of && passed === group.line);
       good &&= reached;
       const note = run.note ? ` (${run.note})` : '';
       lines.push(`${group.label}${note}: ${passed}/${of}${reached ? '' : `  BELOW THE PASS LINE of ${group.line}`}`);

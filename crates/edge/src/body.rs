@@ -11,6 +11,10 @@ use std::time::Duration;
 /// Room that is made ahead of the bytes, at most: a client's word alone must not cost memory.
 const RESERVE_BYTES_MAX: u64 = 64 * 1024;
 
+/// From this size on there is room for the largest message: pages of it cost memory once they are written, while growing
+/// by doubling would keep the old copy beside the new one.
+const GROWING_BYTES_MAX: usize = 1024 * 1024;
+
 /// Why there is no message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BodyError {
@@ -69,6 +73,9 @@ where
     all.extend_from_slice(&second);
     drop((first, second));
     while let Some(data) = next(&mut body, all.len(), bytes_max, budget).await? {
+        if all.len() > GROWING_BYTES_MAX {
+            all.reserve(bytes_max - all.len());
+        }
         all.extend_from_slice(&data);
     }
     Ok(all.freeze())

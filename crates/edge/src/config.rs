@@ -14,7 +14,7 @@ const KEEP_ALIVE_MS_MAX: u64 = 30_000;
 pub struct Config {
     /// Where clients connect. Default: 127.0.0.1:8808, HTTP/1.1.
     pub listen: Vec<Listen>,
-    /// Permits addresses that are not loopback, without authentication. Default: false.
+    /// Permits addresses that are not loopback, although nobody is authenticated. Default: false.
     pub allow_remote: bool,
     /// Further names in `Host` that are served, as `name` (any port) or `name:port`. Loopback names and the address
     /// that a client connected to always are. Default: none.
@@ -27,12 +27,12 @@ pub struct Config {
     /// Most requests at a time that have no complete answer; a further one is answered with 503. Streams that stay
     /// open (GET, `subscriptions/listen`) count only until they open. Default: 20000.
     pub requests_in_flight_max: usize,
-    /// Largest message of a client, in bytes. Default and maximum: 16777216 (16 MiB).
+    /// Largest message of a client, in bytes; at most 16 MiB. Default: 16777216.
     pub message_bytes_max: usize,
     /// Most bytes that the messages of all requests in flight may take; a request past it is answered with 503.
     /// Default: 1073741824 (1 GiB).
     pub messages_bytes_max: usize,
-    /// Silence after which a stream gets a comment, in milliseconds, 1 to 30000. Default: 15000.
+    /// Silence after which a stream gets a comment, in milliseconds; at most 30000. Default: 15000.
     pub keep_alive_ms: u64,
     /// How long a connection may take to send a request's head, in milliseconds; also how long it may stay idle, so
     /// it must be longer than clients keep idle connections (commonly 90 s). Default: 120000.

@@ -121,13 +121,9 @@ impl Speaker {
     /// Serves one connection until it ends, or the node does.
     pub(crate) async fn serve(self, stream: TcpStream, connection: Arc<Connection>, _permit: Permit) {
         let edge = connection.edge.clone();
-        if matches!(self, Self::Http2(_)) {
-            // hyper limits the time of an HTTP/1.1 head only, and pings HTTP/2 clients only once they have spoken.
-            let wait = Duration::from_millis(edge.config.header_timeout_ms);
-            let spoke = tokio::time::timeout(wait, stream.peek(&mut [0])).await;
-            if !matches!(spoke, Ok(Ok(1..))) {
-                return;
-            }
+        // hyper limits the time of an HTTP/1.1 head only, and pings HTTP/2 clients only once they have spoken.
+        if matches!(self, Self::Http2(_)) && !speaks(&stream, &edge).await {
+            return;
         }
         let io = TokioIo::new(Lingering::new(stream, connection.clone()));
         let service = service_fn(move |request| service::answer(connection.clone(), request));
@@ -139,6 +135,17 @@ impl Speaker {
                 drive(builder.serve_connection(io, service), |connection| connection.graceful_shutdown(), &edge).await;
             }
         }
+    }
+}
+
+/// Waits for a client's first byte; false when none came in time, or before the node stopped.
+async fn speaks(stream: &TcpStream, edge: &Edge) -> bool {
+    let wait = Duration::from_millis(edge.config.header_timeout_ms);
+    let (mut stopping, mut byte) = (edge.stopping.watch(), [0]);
+    tokio::select! {
+        biased;
+        first = tokio::time::timeout(wait, stream.peek(&mut byte)) => matches!(first, Ok(Ok(1..))),
+        () = poll_fn(|context| if stopping.poll(context) { Poll::Ready(()) } else { Poll::Pending }) => false,
     }
 }
 

@@ -17,3 +17,4 @@ mod stop;
 
 pub use config::{Config, ConfigError, Listen, Protocol};
 pub use listener::{BindError, Bound, bind, serve};
+pub use service::HEALTH;

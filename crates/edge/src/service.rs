@@ -20,8 +20,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// Answers load balancers; says nothing but that the process runs.
-const HEALTH: &str = "/healthz";
+/// The path that answers load balancers; it says nothing but that the process runs.
+pub const HEALTH: &str = "/healthz";
 
 /// Answers one request of a connection.
 pub(crate) async fn answer(

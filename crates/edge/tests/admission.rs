@@ -165,6 +165,22 @@ async fn stopping_finishes_calls_ends_streams_and_takes_no_more() {
 }
 
 #[tokio::test]
+async fn clients_that_never_spoke_do_not_hold_up_the_stop() {
+    // Both times are far longer than a test may take.
+    let hour = 3_600_000;
+    let node = Node::start(|config| (config.header_timeout_ms, config.drain_ms) = (hour, hour)).await;
+    let mut silent = [Raw::connect(node.http1).await, Raw::connect(node.http2).await];
+    // Connections are taken in their order, so that the silent ones are there once a later one is served.
+    for protocol in [Protocol::Http1, Protocol::Http2] {
+        assert_eq!(node.client(protocol).await.ask("GET", "/healthz", &[], "").await.status, 200);
+    }
+    node.stop().await;
+    for raw in &mut silent {
+        assert!(raw.is_closed().await);
+    }
+}
+
+#[tokio::test]
 async fn calls_that_do_not_finish_are_given_up_after_the_drain_time() {
     for protocol in [Protocol::Http1, Protocol::Http2] {
         let node = Node::start(|config| config.drain_ms = 50).await;

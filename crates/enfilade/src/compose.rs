@@ -49,7 +49,7 @@ pub(crate) async fn compose(config: Config) -> anyhow::Result<Gateway> {
     let bound = enfilade_edge::bind(&edge_config).await?;
     let urls = urls(&bound, &config);
 
-    let Data { registry, session_secret, cursor_secret } = open(config.data_dir, monotonic()).await?;
+    let Data { registry, session_secret, cursor_secret } = open(config.data_dir, Arc::new(monotonic())).await?;
     let limits = registry_limits(&config.limits);
     registry.submit(Command::Configure { limits }).await.context("the registry does not take the limits")?;
     let keys = Arc::new(SessionKeys::new(1, &session_secret)?);
@@ -71,7 +71,7 @@ pub(crate) async fn compose(config: Config) -> anyhow::Result<Gateway> {
     Ok(Gateway { urls, edge, ticks, stop_edge, stop_ticks, drain, node, connectors, registry })
 }
 
-/// The time of the start, in milliseconds since 1970: larger than at every earlier start.
+/// The time of the start, in milliseconds since 1970: it differs from that of every earlier start.
 fn started_at_ms() -> anyhow::Result<u64> {
     let since =
         std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).context("the clock is before 1970")?;

@@ -2,8 +2,8 @@
 //! Rule: the journal's lock is taken first; only its holder makes secrets.
 
 use anyhow::Context;
-use enfilade_journal::{LocalConfig, LocalRegistry};
-use enfilade_runtime::{NowMs, SECRET_BYTES, secret};
+use enfilade_journal::{LocalConfig, LocalRegistry, NowMs};
+use enfilade_runtime::{SECRET_BYTES, secret};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};

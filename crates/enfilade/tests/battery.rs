@@ -1,5 +1,5 @@
 //! Messages at and over the limit of 16 MiB, with real processes, and what they cost in memory (T7).
-//! Figures are printed. The tests run one after the other: each watches the memory of a gateway.
+//! Figures are printed. Memory is that of a gateway process of the test's own.
 
 #![cfg(target_os = "linux")]
 
@@ -224,7 +224,7 @@ fn a_gibibyte_from_an_upstream_costs_little() {
     }
 }
 
-/// Not the limit of one message but what the largest one costs while it is passed on; for the record.
+/// What the largest message costs while it is passed on. That it is seen at all proves the measurement.
 #[test]
 fn what_one_large_message_costs() {
     let gateway = Gateway::of_demos();
@@ -236,7 +236,8 @@ fn what_one_large_message_costs() {
     assert_eq!(text_of(&served.message(1)), Some(&*length.to_string()), "{}", shown(&served));
     let added = gateway.peak_kib() - before;
     println!("battery: one request of {MAX} bytes passed on: {added} KiB added to a peak of {before} KiB");
-    // Read once, written once, and never more than a few copies at a time.
-    assert!(added < 5 * MAX as u64 / 1024, "{added} KiB");
+    // The message itself, and not more than a few copies of it at a time.
+    let message = MAX as u64 / 1024;
+    assert!((message / 2..4 * message).contains(&added), "{added} KiB");
     assert_eq!(gateway.server.stop(), 0);
 }

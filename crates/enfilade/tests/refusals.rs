@@ -36,6 +36,8 @@ fn a_configuration_is_refused_with_its_place() {
         ("upstreams:\n  - {name: a, command: c}\n  - {name: a, command: c}\n", "F:3:12:", "taken"),
         ("upstreams: [{name: a, command: c}]\nservers:\n  - name: s\n    upstreams: [b]\n", "F:4:17:", "there are a"),
         ("upstreams: [{name: a, command: c}]\nservers:\n  - name: s\n    path: mcp\n", "F:4:11:", "'/'"),
+        ("upstreams: [{name: a, command: c}]\nservers:\n  - name: s\n    path: /healthz\n", "F:4:11:", "is taken"),
+        ("upstreams:\n  - name: a\n    command: c\n    processes_max: 1\n", "F:4:20:", "at least 2"),
         (
             "upstreams: [{name: a, command: c}]\nservers:\n  - {name: s, path: /a}\n  - {name: t, path: /a}\n",
             "F:4:21:",

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Folder, Server, Session, call_modern, enfilade, post};
+use common::{Folder, Server, Session, Signal, call_modern, enfilade, post};
 use serde_json::json;
 use std::net::TcpStream;
 use std::process::Stdio;
@@ -108,7 +108,7 @@ fn sessions_survive_a_restart() {
 
 #[test]
 fn either_signal_stops_in_order() {
-    for signal in ["TERM", "INT"] {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
         let mut server = Server::start(&["up", "--listen", "127.0.0.1:0"]);
         server.signal(signal);
         assert_eq!(server.end(), 0, "{signal}");
@@ -150,10 +150,10 @@ fn a_second_signal_ends_at_once() {
     let caller = std::thread::spawn(move || std::panic::catch_unwind(|| call_modern(&url, "hang", &json!({}))));
     let called = || call_modern(&demo.url, "counts", &json!({})).to_string().contains("hang");
     until("the call reaches the upstream", called);
-    server.signal("TERM");
+    server.signal(Signal::SIGTERM);
     let address = server.url.trim_start_matches("http://").trim_end_matches("/mcp").to_owned();
     until("no connection is taken any more", || TcpStream::connect(&address).is_err());
-    server.signal("TERM");
+    server.signal(Signal::SIGTERM);
     assert_eq!(server.end(), 130);
     assert!(caller.join().expect("the panic was caught").is_err(), "the call was answered");
     assert_eq!(demo.stop(), 0);

@@ -13,4 +13,4 @@ mod snapshot;
 pub use error::JournalError;
 pub use frame::BATCH_BYTES_MAX;
 pub use journal::{Compacted, Compaction, Journal, Recovered};
-pub use local::{LocalConfig, LocalRegistry, OpenError};
+pub use local::{LocalConfig, LocalRegistry, NowMs, OpenError};

@@ -17,6 +17,10 @@ pub const SUBSCRIPTION_ID: &str = "io.modelcontextprotocol/subscriptionId";
 /// Key of the server's name and version in results.
 pub const SERVER_INFO: &str = "io.modelcontextprotocol/serverInfo";
 
+/// Who the gateway is, to clients (`serverInfo`) and to upstreams (`clientInfo`): a JSON object.
+pub const IMPLEMENTATION: &str =
+    concat!(r#"{"name":"enfilade","title":"Enfilade","version":""#, env!("CARGO_PKG_VERSION"), r#""}"#);
+
 /// What `_meta` of one request says; absent members are absent in the request.
 #[derive(Debug, Clone, Default)]
 pub struct Meta<'a> {

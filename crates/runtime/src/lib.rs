@@ -6,7 +6,7 @@ mod secret;
 mod shutdown;
 mod signals;
 
-pub use clock::{NowMs, monotonic};
+pub use clock::monotonic;
 pub use secret::{SECRET_BYTES, SecretError, secret};
 pub use shutdown::Shutdown;
 pub use signals::Signals;

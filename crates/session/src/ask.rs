@@ -6,9 +6,7 @@ use enfilade_mcp::{Era, Version, json};
 use enfilade_upstream::{Call, CallError, Exchange, Peer};
 use std::time::Duration;
 
-/// Our name and version, as clients and upstreams see it.
-pub(crate) const IMPLEMENTATION: &str =
-    concat!(r#"{"name":"enfilade","title":"Enfilade","version":""#, env!("CARGO_PKG_VERSION"), r#""}"#);
+pub(crate) use enfilade_mcp::meta::IMPLEMENTATION;
 
 /// Why a question has no result.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

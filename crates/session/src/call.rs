@@ -4,9 +4,9 @@
 use crate::ask::IMPLEMENTATION;
 use crate::lists::ListKind;
 use crate::live::Live;
+use crate::outlet::Outlet;
 use crate::route::issue_task;
 use crate::site::Site;
-use crate::stream::Stream;
 use crate::view::View;
 use crate::viewer::Viewer;
 use bytes::Bytes;
@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -32,8 +32,8 @@ pub(crate) struct Plan {
     pub(crate) at: usize,
     pub(crate) method: String,
     pub(crate) known: Option<Method>,
-    /// The request as the upstream gets it.
-    pub(crate) message: Bytes,
+    /// The request as the upstream gets it; given up once the upstream has it.
+    pub(crate) message: Mutex<Option<Bytes>>,
     pub(crate) upstream_id: u64,
     pub(crate) upstream_era: Era,
     /// The target as the upstream names it.
@@ -50,6 +50,9 @@ pub(crate) struct Plan {
     pub(crate) viewer: Viewer,
     pub(crate) cancelled: CancellationToken,
     pub(crate) outlet: Outlet,
+    pub(crate) began: Instant,
+    /// When the upstream was last heard to work on it.
+    pub(crate) heard: Mutex<Instant>,
     /// Where the call was sent to.
     pub(crate) sent: Mutex<Option<Arc<dyn Peer>>>,
     pub(crate) tasks: TaskTracker,
@@ -70,47 +73,6 @@ impl Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Where messages go that belong to a call but did not come with it; the first of them commits the call to a stream.
-#[derive(Default)]
-pub(crate) struct Outlet {
-    waiting: Mutex<OutletState>,
-    pub(crate) commit: Notify,
-}
-
-#[derive(Default)]
-enum OutletState {
-    #[default]
-    Empty,
-    Waiting(Vec<Bytes>),
-    Open(Arc<Stream>),
-}
-
-impl Outlet {
-    /// Delivers a message on the call's stream, which opens for it if need be.
-    pub(crate) fn send(&self, message: Bytes) {
-        let mut state = self.waiting.lock();
-        match &mut *state {
-            OutletState::Open(stream) => {
-                stream.send(message);
-            }
-            OutletState::Waiting(waiting) => waiting.push(message),
-            OutletState::Empty => *state = OutletState::Waiting(vec![message]),
-        }
-        drop(state);
-        self.commit.notify_one();
-    }
-
-    /// The stream is there.
-    pub(crate) fn open(&self, stream: &Arc<Stream>) {
-        let before = std::mem::replace(&mut *self.waiting.lock(), OutletState::Open(stream.clone()));
-        if let OutletState::Waiting(waiting) = before {
-            waiting.into_iter().for_each(|message| {
-                stream.send(message);
-            });
-        }
     }
 }
 
@@ -153,7 +115,7 @@ impl Plan {
 
     /// The error for a call that the upstream did not answer.
     pub(crate) fn failed(&self, error: &CallError) -> Answer {
-        let retry = error.not_executed() || self.is_safe();
+        let retry = error.not_executed() || self.is_safe() || self.sent.lock().is_none();
         self.fail(&RpcError::upstream(retry, format!("{}: {error}", self.site.name())))
     }
 

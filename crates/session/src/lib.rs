@@ -10,6 +10,7 @@ mod handle;
 mod lists;
 mod live;
 mod node;
+mod outlet;
 pub mod owner;
 mod route;
 mod run;

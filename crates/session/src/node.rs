@@ -139,6 +139,8 @@ impl Node {
         self.stop.cancel();
         let all: Vec<Arc<Live>> = self.live.lock().drain().map(|(_, live)| live).collect();
         all.iter().for_each(|live| live.suspend());
+        // What listens on behalf of a session ends with it.
+        drop(all);
         self.tasks.close();
         let _ = tokio::time::timeout(Duration::from_secs(5), self.tasks.wait()).await;
     }

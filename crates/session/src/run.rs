@@ -12,7 +12,7 @@ use enfilade_mcp::{Era, RpcError};
 use enfilade_upstream::{Call, CallError, Exchange, Messages, Peer};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 /// The first thing that is known of a call.
 pub(crate) enum First {
@@ -28,8 +28,6 @@ pub(crate) enum First {
 pub(crate) struct Rest {
     peer: Arc<dyn Peer>,
     messages: Messages,
-    silence_ends: Instant,
-    ends: Instant,
 }
 
 /// What one message of the upstream comes to.
@@ -42,21 +40,18 @@ enum Step {
 
 /// Sends the call and waits for the first message that concerns the client.
 pub(crate) async fn first(plan: &Arc<Plan>) -> First {
-    let (silence, most) = plan.deadlines();
-    let ends = Instant::now() + most;
-    let silence_ends = Instant::now() + silence;
     let exchange = tokio::select! {
         biased;
-        exchange = timeout_at(silence_ends, exchange(plan)) => exchange,
+        exchange = exchange(plan) => exchange,
         () = plan.cancelled.cancelled() => return cancelled(plan),
+        () = overdue(plan) => return First::Answered(expired(plan)),
     };
     let (peer, exchange) = match exchange {
-        Ok(Ok(found)) => found,
-        Ok(Err(error)) => {
+        Ok(found) => found,
+        Err(error) => {
             plan.site.doubt(&error);
             return First::Answered(plan.failed(&error));
         }
-        Err(_) => return First::Answered(expired(plan)),
     };
     match exchange {
         Exchange::Answer(message) => match step(plan, &peer, &message).await {
@@ -66,7 +61,7 @@ pub(crate) async fn first(plan: &Arc<Plan>) -> First {
             }
         },
         Exchange::Stream(messages) => {
-            let mut rest = Rest { peer, messages, silence_ends, ends };
+            let mut rest = Rest { peer, messages };
             match rest.next(plan).await {
                 Next::Pass(message, _) => First::Streaming(message, rest),
                 Next::End(answer) => First::Answered(answer),
@@ -87,7 +82,9 @@ pub(crate) async fn rest(plan: &Arc<Plan>, mut rest: Rest, stream: &Arc<Stream>)
                 stream.send(message);
             }
             Next::End(answer) => {
-                stream.send(answer.text);
+                if !stream.send(answer.text) {
+                    tracing::warn!(upstream = plan.site.name(), "an answer was lost: its client reads nothing");
+                }
                 break;
             }
             Next::Cancelled => break,
@@ -104,30 +101,26 @@ enum Next {
 
 impl Rest {
     async fn next(&mut self, plan: &Arc<Plan>) -> Next {
-        let (silence, _) = plan.deadlines();
         loop {
-            // While its client has a question to answer, a silent upstream is no fault.
-            let asked = plan.live().is_some_and(|live| live.questions.waits(plan.upstream_id));
-            let until = if asked { self.ends } else { self.silence_ends.min(self.ends) };
             let message = tokio::select! {
                 biased;
-                message = timeout_at(until, self.messages.next()) => message,
+                message = self.messages.next() => message,
                 () = plan.cancelled.cancelled() => {
                     cancelled(plan);
                     return Next::Cancelled;
                 }
+                () = overdue(plan) => return Next::End(expired(plan)),
             };
             let message = match message {
-                Ok(Some(Ok(message))) => message,
-                Ok(Some(Err(error))) => {
+                Some(Ok(message)) => message,
+                Some(Err(error)) => {
                     plan.site.doubt(&error);
                     return Next::End(plan.failed(&error));
                 }
-                Ok(None) => return Next::End(plan.failed(&CallError::Lost)),
-                Err(_) => return Next::End(expired(plan)),
+                None => return Next::End(plan.failed(&CallError::Lost)),
             };
             // Whatever the upstream says of this call proves that it works on it.
-            self.silence_ends = Instant::now() + silence;
+            plan.hear();
             match step(plan, &self.peer, &message).await {
                 Step::Answer(answer) => return Next::End(answer),
                 Step::Pass(message, droppable) => return Next::Pass(message, droppable),
@@ -137,10 +130,30 @@ impl Rest {
     }
 }
 
+/// Resolves when a call's time is over: its upstream was silent for too long, or it takes too long altogether. While its
+/// client has a question to answer, a silent upstream is no fault.
+async fn overdue(plan: &Plan) {
+    let (silence, most) = plan.deadlines();
+    let ends = plan.began + most;
+    loop {
+        let due = (*plan.heard.lock() + silence).min(ends);
+        tokio::time::sleep_until(due).await;
+        let asked = plan.live().is_some_and(|live| live.questions.waits(plan.upstream_id));
+        if Instant::now() >= ends || (*plan.heard.lock() + silence <= due && !asked) {
+            return;
+        }
+        if asked {
+            plan.hear();
+        }
+    }
+}
+
 /// First wait before a call that was not executed is sent again; it doubles up to [`AGAIN_MAX`].
 const AGAIN_MIN: Duration = Duration::from_millis(5);
 /// Longest wait before a call that was not executed is sent again.
 const AGAIN_MAX: Duration = Duration::from_millis(250);
+/// How often an upstream may forget a session in the course of one call.
+const FORGOTTEN_MAX: usize = 2;
 
 /// The exchange with the upstream. What certainly was not executed is sent again for a while: a session that the
 /// upstream forgot is opened anew, and an upstream that restarts is waited for.
@@ -149,6 +162,7 @@ async fn exchange(plan: &Arc<Plan>) -> Result<(Arc<dyn Peer>, Exchange), CallErr
     let began = Instant::now();
     let mut wait = AGAIN_MIN;
     let mut refreshed = false;
+    let mut forgotten = 0;
     loop {
         let error = match attempt(plan, refreshed).await {
             Ok((_, Exchange::Answer(answer)))
@@ -158,21 +172,33 @@ async fn exchange(plan: &Arc<Plan>) -> Result<(Arc<dyn Peer>, Exchange), CallErr
                 plan.site.invalidate(&[ListKind::Tools]);
                 continue;
             }
-            Ok(exchange) => return Ok(exchange),
+            Ok(exchange) => {
+                plan.message.lock().take();
+                return Ok(exchange);
+            }
             Err(error) => error,
         };
-        let passing = matches!(error, CallError::Gone | CallError::Unreachable);
+        // A session that is forgotten again and again is not one that a restart took.
+        forgotten += usize::from(error == CallError::Gone);
+        let passing = error == CallError::Unreachable || (error == CallError::Gone && forgotten <= FORGOTTEN_MAX);
         if !passing || began.elapsed() > patience || plan.site.is_long_down(patience) {
             return Err(error);
         }
         plan.site.doubt(&error);
-        tokio::time::sleep(wait).await;
+        // Calls that wait for the same upstream do not come back in step.
+        let spread = wait.mul_f64((plan.upstream_id % 16) as f64 / 16.0);
+        tokio::time::sleep(wait + spread).await;
         wait = (wait * 2).min(AGAIN_MAX);
     }
 }
 
 async fn attempt(plan: &Arc<Plan>, refreshed: bool) -> Result<(Arc<dyn Peer>, Exchange), CallError> {
-    let peer = peer(plan).await?;
+    let Some(message) = plan.message.lock().clone() else { return Err(CallError::Closed) };
+    // Whatever goes wrong while a session is opened, the call itself was not sent.
+    let peer = peer(plan).await.map_err(|error| match error {
+        CallError::Lost => CallError::Unreachable,
+        error => error,
+    })?;
     let headers = match &plan.mirrored {
         Some(arguments) => plan.mirror(arguments, refreshed).await,
         None => Vec::new(),
@@ -180,7 +206,7 @@ async fn attempt(plan: &Arc<Plan>, refreshed: bool) -> Result<(Arc<dyn Peer>, Ex
     *plan.sent.lock() = Some(peer.clone());
     let call = Call {
         id: plan.upstream_id,
-        message: plan.message.clone(),
+        message,
         method: &plan.method,
         name: plan.name.as_deref(),
         headers,
@@ -199,7 +225,7 @@ fn is_header_mismatch(answer: &[u8]) -> bool {
             Envelope::parse(answer),
             Ok(Envelope { kind: Kind::Response(response), .. })
                 if matches!(response.outcome, enfilade_mcp::envelope::Outcome::Error(error)
-                    if enfilade_mcp::json::get(error, "code") == Some("-32020"))
+                    if enfilade_mcp::json::get(error, "code").and_then(|code| code.parse().ok()) == Some(code::HEADER_MISMATCH))
         )
 }
 
@@ -274,6 +300,11 @@ fn ask_client(plan: &Plan, peer: &Arc<dyn Peer>, text: &str, request: &Request<'
 }
 
 impl Plan {
+    /// The upstream works on it.
+    pub(crate) fn hear(&self) {
+        *self.heard.lock() = Instant::now();
+    }
+
     /// `Mcp-Param-*` from the schema as it was last seen, or as it is now.
     async fn mirror(&self, arguments: &str, fresh: bool) -> Vec<(String, String)> {
         let tools = match self.site.last(ListKind::Tools, &self.viewer).filter(|_| !fresh) {

@@ -44,9 +44,12 @@ async fn round(node: &Node, every: Duration) {
         }
     }
     all.iter().for_each(|live| live.streams.sweep());
+    let asked: Vec<_> = all.clone();
     // In a task of its own: an upstream that hangs must not keep idle times from being written.
     let idle: Vec<_> = all.into_iter().filter(|live| !live.is_busy()).collect();
     node.tasks.spawn(async move {
+        let refuse = |live: Arc<Live>| async move { live.refuse_late_questions().await };
+        stream::iter(asked).for_each_concurrent(CLOSINGS_AT_A_TIME, refuse).await;
         let close = |live: Arc<Live>| async move { live.close_idle_upstreams().await };
         stream::iter(idle).for_each_concurrent(CLOSINGS_AT_A_TIME, close).await;
     });

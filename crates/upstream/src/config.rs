@@ -37,6 +37,7 @@ pub struct Config {
     #[serde(default)]
     pub sessions: Sharing,
     /// Most processes at a time (stdio): per client sessions beyond it are refused; with `shared` it is their number.
+    /// The gateway keeps one for itself, so `per_client` needs at least 2 unless `era` is `modern`.
     #[serde(default = "processes_max")]
     pub processes_max: usize,
     /// Most calls in flight; further ones are refused at once with an error that may be retried.
@@ -145,6 +146,12 @@ pub enum ConfigError {
     /// A number is zero.
     #[error("{0:?} of upstream {1:?} must be greater than 0")]
     Zero(&'static str, String),
+    /// The gateway's own process would be the only one.
+    #[error(
+        "\"processes_max\" of upstream {0:?} must be at least 2, one for the gateway and one for a client: raise it, or \
+         set \"sessions\" to \"shared\", or \"era\" to \"modern\" if it is"
+    )]
+    OneProcess(String),
 }
 
 /// How the upstream is reached.
@@ -171,6 +178,10 @@ impl Config {
         ];
         if let Some((number, _)) = numbers.into_iter().find(|(_, value)| *value == 0) {
             return Err(ConfigError::Zero(number, self.name.clone()));
+        }
+        let own_process = self.sessions == Sharing::PerClient && self.era != EraChoice::Modern;
+        if self.command.is_some() && own_process && self.processes_max < 2 {
+            return Err(ConfigError::OneProcess(self.name.clone()));
         }
         match (&self.command, &self.url) {
             (Some(command), None) if !command.is_empty() => Ok(Reach::Command(command)),
@@ -235,5 +246,18 @@ mod tests {
             assert!(error.contains(expected), "{error}");
         }
         assert!(Connector::new(config(|_| ())).is_ok());
+    }
+
+    #[test]
+    fn one_process_is_enough_only_where_all_share_it() {
+        for (era, sessions, good) in [
+            (EraChoice::Auto, Sharing::PerClient, false),
+            (EraChoice::Legacy, Sharing::PerClient, false),
+            (EraChoice::Modern, Sharing::PerClient, true),
+            (EraChoice::Auto, Sharing::Shared, true),
+        ] {
+            let config = Config { processes_max: 1, era, sessions, ..Config::stdio("main", "true", []) };
+            assert_eq!(Connector::new(config).is_ok(), good, "{era:?} {sessions:?}");
+        }
     }
 }

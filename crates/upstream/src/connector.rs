@@ -106,9 +106,13 @@ impl Connector {
         }
     }
 
-    /// Asks again at the next use, because the upstream did not behave as its era does.
+    /// Asks again at the next use, because the upstream did not behave as its era does. The process of a modern one is
+    /// ended, and with it the calls that it has.
     pub fn forget_era(&self) {
         self.eras.forget();
+        if let Transport::Stdio(stdio) = &*self.transport {
+            stdio.forget();
+        }
     }
 
     /// The DiscoverResult of a modern upstream, a JSON object.

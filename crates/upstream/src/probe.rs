@@ -1,6 +1,7 @@
 //! What the answer to `server/discover` says about an upstream (BRIDGE.md rule 18). Pure.
 
 use crate::peer::CallError;
+use enfilade_mcp::error::code;
 use enfilade_mcp::{Version, json};
 
 /// What is to be concluded.
@@ -15,10 +16,6 @@ pub(crate) enum Verdict<'a> {
     /// Nothing can be concluded now.
     Unknown(CallError),
 }
-
-const HEADER_MISMATCH: i64 = -32020;
-const MISSING_CAPABILITY: i64 = -32021;
-const UNSUPPORTED_VERSION: i64 = -32022;
 
 /// Judges an HTTP answer: its status and body.
 pub(crate) fn judge_http(status: u16, body: &str) -> Verdict<'_> {
@@ -46,8 +43,8 @@ pub(crate) fn judge(response: &str) -> Verdict<'_> {
     }
     let Some(error) = json::get(response, "error") else { return Verdict::Legacy };
     match json::get(error, "code").and_then(|code| code.parse().ok()) {
-        Some(UNSUPPORTED_VERSION) if lists_modern(json::at(error, &["data", "supported"])) => Verdict::AskAgain,
-        Some(HEADER_MISMATCH | MISSING_CAPABILITY) => Verdict::AskAgain,
+        Some(code::UNSUPPORTED_VERSION) if lists_modern(json::at(error, &["data", "supported"])) => Verdict::AskAgain,
+        Some(code::HEADER_MISMATCH | code::MISSING_CAPABILITY) => Verdict::AskAgain,
         _ => Verdict::Legacy,
     }
 }

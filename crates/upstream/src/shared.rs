@@ -7,6 +7,7 @@ use crate::queue::{Class, Pushed, Queue};
 use crate::wire::{self, Sort};
 use bytes::Bytes;
 use enfilade_mcp::Version;
+use enfilade_mcp::meta::IMPLEMENTATION;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -52,7 +53,7 @@ impl SharedSessions {
 
     /// What shared sessions are opened with: nobody's capabilities.
     pub(crate) fn hello() -> Hello {
-        Hello { version: Version::LEGACY_LATEST, client_info: wire::OURSELVES.into(), capabilities: "{}".into() }
+        Hello { version: Version::LEGACY_LATEST, client_info: IMPLEMENTATION.into(), capabilities: "{}".into() }
     }
 
     /// Lends the session with the fewest holders, and opens it if need be.

@@ -2,7 +2,7 @@
 //! answer, request or notification it is. Nothing is validated here; the owner does that once, for all.
 
 use bytes::Bytes;
-use enfilade_mcp::meta;
+use enfilade_mcp::meta::{self, IMPLEMENTATION};
 use enfilade_mcp::{Id, Splice, Version, json};
 use std::borrow::Cow;
 
@@ -11,15 +11,12 @@ use crate::peer::{CallError, Hello};
 /// `notifications/initialized`.
 pub(crate) const INITIALIZED: &str = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
 
-/// Who asks when no client does, as `clientInfo`.
-pub(crate) const OURSELVES: &str = concat!(r#"{"name":"enfilade","version":""#, env!("CARGO_PKG_VERSION"), r#""}"#);
-
 /// `server/discover` (2026-07-28 server/discover).
 pub(crate) fn discover(id: u64) -> Bytes {
     let (version_key, info_key, capabilities_key) = (meta::VERSION, meta::CLIENT_INFO, meta::CLIENT_CAPABILITIES);
     let version = Version::MODERN;
     Bytes::from(format!(
-        r#"{{"jsonrpc":"2.0","id":{id},"method":"server/discover","params":{{"_meta":{{"{version_key}":"{version}","{info_key}":{OURSELVES},"{capabilities_key}":{{}}}}}}}}"#
+        r#"{{"jsonrpc":"2.0","id":{id},"method":"server/discover","params":{{"_meta":{{"{version_key}":"{version}","{info_key}":{IMPLEMENTATION},"{capabilities_key}":{{}}}}}}}}"#
     ))
 }
 
@@ -236,7 +233,8 @@ mod tests {
 
     #[test]
     fn our_messages_are_json() {
-        let hello = Hello { version: Version::V2025_06_18, client_info: OURSELVES.into(), capabilities: "{}".into() };
+        let hello =
+            Hello { version: Version::V2025_06_18, client_info: IMPLEMENTATION.into(), capabilities: "{}".into() };
         for message in [discover(1), initialize(2, &hello), cancelled(3, "a \"reason\"")] {
             assert!(enfilade_mcp::Envelope::parse(&message).is_ok(), "{message:?}");
         }

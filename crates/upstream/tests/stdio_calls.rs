@@ -4,6 +4,8 @@ mod support;
 
 use enfilade_mcp::{Era, MESSAGE_BYTES_MAX};
 use enfilade_upstream::{CallError, EraChoice, Exchange, Sharing};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::collections::BTreeSet;
 use support::*;
 
@@ -58,6 +60,24 @@ async fn a_modern_process_is_shared_and_started_again() {
     assert_eq!(result_of(&*peer, "cancelled", "{}").await, "[4711]");
     connector.shutdown().await;
     assert_eq!(connector.processes(), 0);
+}
+
+#[tokio::test]
+async fn a_modern_process_that_hangs_makes_room_when_its_era_is_forgotten() {
+    let mut config = scripted(&["--modern"]);
+    (config.era, config.processes_max) = (EraChoice::Modern, 1);
+    let connector = connector(config);
+    assert!(connector.discover().await.unwrap().contains("2026-07-28"));
+    let peer = connector.modern().await.unwrap();
+    let first = result_of(&*peer, "pid", "{}").await;
+    // It neither answers nor ends when asked to.
+    kill(Pid::from_raw(first.parse().unwrap()), Signal::SIGSTOP).unwrap();
+    connector.forget_era();
+    until("it is ended", || connector.processes() == 0).await;
+    assert_ne!(result_of(&*peer, "pid", "{}").await, first);
+    // There is no room for a process that only tells its era.
+    assert!(connector.discover().await.unwrap().contains("2026-07-28"));
+    assert_eq!(connector.processes(), 1);
 }
 
 #[tokio::test]
@@ -153,12 +173,13 @@ async fn a_program_that_is_not_there_is_unreachable() {
 #[tokio::test]
 async fn processes_are_bounded() {
     let mut config = scripted(&[]);
-    config.processes_max = 1;
+    config.processes_max = 2;
     let connector = connector(config);
     let one = connector.open(&hello()).await.unwrap();
+    let _other = connector.open(&hello()).await.unwrap();
     assert_eq!(connector.open(&hello()).await.err(), Some(CallError::Busy));
     one.peer.close().await;
-    until("its process ended", || connector.processes() == 0).await;
+    until("its process ended", || connector.processes() == 1).await;
     assert!(connector.open(&hello()).await.is_ok());
 }
 

@@ -129,6 +129,7 @@ fn culprit(error: &ConfigError) -> &'static str {
         ConfigError::Nothing(_) => "",
         ConfigError::Both(_) | ConfigError::Url { .. } => "url",
         ConfigError::Header(_) => "headers",
+        ConfigError::OneProcess(_) => "processes_max",
         ConfigError::Zero(number, _) => number,
     }
 }
@@ -142,6 +143,10 @@ fn servers(config: &Config, faults: &mut Faults) {
         }
         if !is_path(&server.path) {
             let text = format!("path {:?}: begin with '/', and use visible ASCII without '?' and '#'", server.path);
+            faults.add(member("servers", index, "path"), text);
+        }
+        if server.path == enfilade_edge::HEALTH {
+            let text = format!("path {:?} is taken: it tells that the node runs", server.path);
             faults.add(member("servers", index, "path"), text);
         }
         unique(&mut names, &server.name, "servers", index, "name", faults);

@@ -36,7 +36,7 @@ pub(crate) struct Config {
     /// Most connections at a time; a further one is answered with 503 and closed.
     pub(crate) connections_max: usize,
     /// Most requests at a time that have no complete answer; a further one is answered with 503. Streams that stay
-    /// open count only until they open.
+    /// open (GET, `subscriptions/listen`) count only until they open.
     pub(crate) requests_in_flight_max: usize,
     /// Largest message of a client, in bytes; at most 16 MiB.
     pub(crate) message_bytes_max: usize,
@@ -44,7 +44,8 @@ pub(crate) struct Config {
     pub(crate) messages_bytes_max: usize,
     /// Silence after which a stream gets a comment, in milliseconds; at most 30000.
     pub(crate) keep_alive_ms: u64,
-    /// How long a connection may take to send a request's head, and how long it may stay idle, in milliseconds.
+    /// How long a connection may take to send a request's head, in milliseconds; also how long it may stay idle, so
+    /// it must be longer than clients keep idle connections (commonly 90 s).
     pub(crate) header_timeout_ms: u64,
     /// How long a request's body may take after its head, in milliseconds.
     pub(crate) body_timeout_ms: u64,
@@ -100,6 +101,32 @@ impl Default for Config {
             limits: enfilade_session::config::Limits::default(),
             servers: Vec::new(),
             upstreams: Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Map, Value};
+
+    /// What a schema says of each key. The edge's texts name their defaults, which the reference shows in a column.
+    fn keys(schema: schemars::Schema) -> Map<String, Value> {
+        let mut keys = schema.get("properties").and_then(Value::as_object).expect("properties").clone();
+        for (key, value) in &mut keys {
+            let text = value["description"].as_str().unwrap_or_else(|| panic!("{key} is not described"));
+            let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+            value["description"] = text.split(" Default: ").next().into();
+        }
+        keys
+    }
+
+    #[test]
+    fn the_keys_of_the_edge_are_those_of_the_file() {
+        let file = keys(schemars::schema_for!(super::Config));
+        let edge = keys(schemars::schema_for!(enfilade_edge::Config));
+        assert!(!edge.is_empty());
+        for (key, expected) in &edge {
+            assert_eq!(file.get(key), Some(expected), "{key}");
         }
     }
 }

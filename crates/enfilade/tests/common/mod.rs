@@ -5,6 +5,8 @@ pub(crate) mod client;
 pub(crate) mod load;
 pub(crate) mod wire;
 
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -12,6 +14,8 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::time::{Duration, Instant};
+
+pub(crate) use nix::sys::signal::Signal;
 
 /// The longest that anything here may take.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
@@ -55,6 +59,12 @@ impl Folder {
     }
 }
 
+/// Sends a signal to a process that is not reaped yet.
+pub(crate) fn send(pid: u32, signal: Signal) {
+    let pid = i32::try_from(pid).expect("a process id");
+    kill(Pid::from_raw(pid), signal).expect("a signal is sent");
+}
+
 /// A running `enfilade`, killed at the end if it was not stopped.
 pub(crate) struct Server {
     child: Child,
@@ -95,14 +105,13 @@ impl Server {
         line.trim_end().to_owned()
     }
 
-    pub(crate) fn signal(&self, name: &str) {
-        let status = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status();
-        assert!(status.expect("kill runs").success());
+    pub(crate) fn signal(&self, signal: Signal) {
+        send(self.child.id(), signal);
     }
 
     /// Asks it to stop, and gives its exit code.
     pub(crate) fn stop(mut self) -> i32 {
-        self.signal("TERM");
+        self.signal(Signal::SIGTERM);
         self.end()
     }
 

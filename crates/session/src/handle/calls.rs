@@ -2,9 +2,10 @@
 
 use super::going::Going;
 use super::{Handling, legacy_error, nothing, stream_reply};
-use crate::call::{Counted, Outlet, Plan};
+use crate::call::{Counted, Plan};
 use crate::lists::ListKind;
 use crate::live::Live;
+use crate::outlet::Outlet;
 use crate::owner::{HeaderLookup, Reply};
 use crate::route::{self, Route};
 use crate::run::First;
@@ -20,6 +21,7 @@ use enfilade_mcp::{Envelope, Era, RpcError, Splice, Version, json};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 impl Handling<'_> {
@@ -128,12 +130,13 @@ impl Handling<'_> {
         splice.replace(request.id_text, upstream_id.to_string());
         let token = meta.progress_token.map(|_| upstream_id.to_string());
         asker.edit(&up, &mut splice, envelope.text, request.params, token.as_deref());
+        let now = Instant::now();
         Ok(Arc::new(Plan {
             view: self.view.clone(),
             at: route.site,
             method: request.method.clone().into_owned(),
             known: method,
-            message: splice.finish().into(),
+            message: Mutex::new(Some(splice.finish().into())),
             upstream_id,
             upstream_era: up.profile.era,
             name: route.name,
@@ -144,6 +147,8 @@ impl Handling<'_> {
             cancelled: asker.cancelled(),
             viewer,
             outlet: Outlet::default(),
+            began: now,
+            heard: Mutex::new(now),
             sent: Mutex::default(),
             tasks: self.node.tasks.clone(),
             _counted: Counted::new(&self.node.calls),

@@ -204,7 +204,7 @@ pub(crate) fn open_stream(live: &Arc<Live>, last_event_id: Option<&str>) -> Repl
         live.streams.get(id.stream).and_then(|stream| stream.attach(Some(id.seq)))
     } else {
         // Events of an earlier run of this node are gone; what comes on the general stream from now on is not.
-        live.general().attach(None).filter(|_| id.stream == 0)
+        (id.stream == 0).then(|| live.general().attach(None)).flatten()
     };
     reader.map_or_else(gone, |stream| Reply::Events { stream, session: None })
 }

@@ -12,6 +12,7 @@ use enfilade_upstream::{Messages, Peer};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// How long an upstream may take to accept an answer or a notification.
 const SEND_MAX: Duration = Duration::from_secs(10);
@@ -21,6 +22,9 @@ pub(super) async fn run(live: Weak<Live>, at: usize, peer: Arc<dyn Peer>, mut me
     while let Some(Ok(message)) = messages.next().await {
         let Some(live) = live.upgrade() else { return };
         live.hear(at, &peer, &message).await;
+    }
+    if let Some(live) = live.upgrade() {
+        live.questions.end_of_peer(&peer);
     }
 }
 
@@ -46,16 +50,17 @@ impl Live {
     /// A question goes to the general stream if somebody reads it, else to the only call in flight there (BRIDGE.md 6).
     async fn hear_question(self: &Arc<Self>, at: usize, peer: &Arc<dyn Peer>, text: &str, request: &Request<'_>) {
         let only = self.only_call(at);
-        let call = only.as_ref().map(|plan| plan.upstream_id);
-        let unheard = !self.general().is_attached() && only.is_none();
-        let question = if unheard { Err(refusal(request)) } else { self.ask_client(peer, text, request, call) };
+        let heard = self.general().is_attached();
+        let question = match (&only, heard) {
+            (None, false) => Err(refusal(&request.id)),
+            (only, _) => self.ask_client(peer, text, request, only.as_ref().map(|plan| plan.upstream_id)),
+        };
         match (question, only) {
             (Err(answer), _) => send(&**peer, answer).await,
-            (Ok(question), _) if self.general().is_attached() => {
+            (Ok(question), Some(plan)) if !heard => plan.outlet.send(question, false),
+            (Ok(question), _) => {
                 self.general().send(question);
             }
-            (Ok(question), Some(plan)) => plan.outlet.send(question),
-            (Ok(_), None) => {}
         }
     }
 
@@ -82,7 +87,8 @@ impl Live {
                 if let Some((plan, message)) =
                     call.and_then(|plan| Some((plan.clone(), plan.notification(text, notification)?)))
                 {
-                    plan.outlet.send(message);
+                    plan.hear();
+                    plan.outlet.send(message, true);
                 }
             }
             _ => self.say(&notification.method, Bytes::copy_from_slice(text.as_bytes())),
@@ -120,8 +126,14 @@ impl Live {
             return Err(result_message(&request.id, "{}").into());
         }
         let token = request.params.and_then(|params| json::at(params, &["_meta", "progressToken"]));
-        let question = Question { peer: peer.clone(), id: request.id.clone(), token: token.map(str::to_owned), call };
-        let Ok(number) = self.questions.open(question) else { return Err(refusal(request)) };
+        let question = Question {
+            peer: peer.clone(),
+            id: request.id.clone(),
+            token: token.map(str::to_owned),
+            call,
+            asked: Instant::now(),
+        };
+        let Ok(number) = self.questions.open(question) else { return Err(refusal(&request.id)) };
         let mut splice = Splice::new(text);
         splice.replace(request.id_text, number.to_string());
         if let Some(token) = token {
@@ -136,6 +148,13 @@ impl Live {
         let Some(question) = id.as_number().and_then(|number| self.questions.close(number)) else { return };
         let answer = Splice::new(text).replace(id_text, question.id.as_json().to_owned()).finish();
         send(&*question.peer, answer.into()).await;
+    }
+
+    /// Refuses questions that the client has not answered for a long time.
+    pub(crate) async fn refuse_late_questions(&self) {
+        for question in self.questions.expire() {
+            send(&*question.peer, refusal(&question.id)).await;
+        }
     }
 
     /// A notification of the client: progress on a question for the upstream that asked it, anything else for all.
@@ -154,7 +173,7 @@ impl Live {
 }
 
 /// What an upstream hears that asks when nobody can be asked.
-fn refusal(request: &Request<'_>) -> Bytes {
-    let text = "no client can be asked now: none listens, or too many questions are open";
-    RpcError::gateway(true, text).message(Some(&request.id)).into()
+fn refusal(id: &Id) -> Bytes {
+    let text = "no client can be asked now: none listens or answers, or too many questions are open";
+    RpcError::gateway(true, text).message(Some(id)).into()
 }

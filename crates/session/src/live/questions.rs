@@ -7,9 +7,13 @@ use enfilade_upstream::Peer;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// Questions that may be open at a time.
 const QUESTIONS_MAX: usize = 256;
+/// How long a client may take to answer.
+const QUESTION_OPEN_MAX: Duration = Duration::from_secs(600);
 
 /// A request that the client has to answer.
 pub(crate) struct Question {
@@ -21,6 +25,8 @@ pub(crate) struct Question {
     pub(crate) token: Option<String>,
     /// The call, by its id at the upstream, in whose course it was asked.
     pub(crate) call: Option<u64>,
+    /// When it was asked.
+    pub(crate) asked: Instant,
 }
 
 /// The open questions of one session.
@@ -66,6 +72,19 @@ impl Questions {
     /// True while the client has a question of this call to answer.
     pub(crate) fn waits(&self, call: u64) -> bool {
         self.state.lock().1.values().any(|question| question.call == Some(call))
+    }
+
+    /// An upstream session has ended, and with it what it asked.
+    pub(crate) fn end_of_peer(&self, peer: &Arc<dyn Peer>) {
+        self.state.lock().1.retain(|_, question| !Arc::ptr_eq(&question.peer, peer));
+    }
+
+    /// Gives up questions that were asked too long ago.
+    pub(crate) fn expire(&self) -> Vec<Question> {
+        let mut state = self.state.lock();
+        let late = |question: &Question| question.asked.elapsed() > QUESTION_OPEN_MAX;
+        let numbers: Vec<u64> = state.1.iter().filter(|(_, question)| late(question)).map(|(n, _)| *n).collect();
+        numbers.iter().filter_map(|number| state.1.remove(number)).collect()
     }
 
     /// A call has ended, and with it what was asked in its course.

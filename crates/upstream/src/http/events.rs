@@ -18,6 +18,8 @@ use tokio::time::Instant;
 
 /// How long to wait before reconnecting when the upstream does not say.
 const RETRY: Duration = Duration::from_secs(1);
+/// The shortest wait that is taken from an upstream: `retry: 0` would make reconnecting a loop without a pause.
+const RETRY_MIN: Duration = Duration::from_millis(100);
 /// The longest wait that is taken from an upstream; whoever waits for its answer gave up long before.
 const RETRY_MAX: Duration = Duration::from_secs(3600);
 /// The longest wait between failing attempts, unless the upstream asked for a longer one.
@@ -137,7 +139,7 @@ impl EventStream {
             self.last_event_id = id;
         }
         if let Some(retry_ms) = event.retry_ms {
-            self.retry = Duration::from_millis(retry_ms).min(RETRY_MAX);
+            self.retry = Duration::from_millis(retry_ms).clamp(RETRY_MIN, RETRY_MAX);
         }
         let is_message = event.event.is_none_or(|kind| kind == "message");
         (is_message && !event.data.is_empty()).then(|| {
@@ -166,7 +168,7 @@ impl EventStream {
             self.state = State::Ended;
             return;
         }
-        // Asked for exactly `retry` once, and longer when that did not help.
+        // As long as asked for once, and longer when that did not help.
         let wait = match self.failures {
             0 => self.retry,
             failures => self.retry.max(backoff::delay(self.retry, BACKOFF_MAX, failures, backoff::random())),

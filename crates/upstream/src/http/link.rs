@@ -4,7 +4,6 @@
 use super::dial::Wire;
 use super::signal::{Signal, quietly};
 use bytes::Bytes;
-use futures::FutureExt;
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::{Body as _, Frame, Incoming};
@@ -73,7 +72,7 @@ impl Link {
     /// After an answer was read to its end: true when another request may be sent.
     pub(crate) fn rest(&mut self) -> bool {
         if !self.sender.is_ready() {
-            poll_fn(|context| Poll::Ready(self.drive(context))).now_or_never();
+            self.drive(&Context::from_waker(Waker::noop()));
         }
         self.signal.unused();
         self.connection.is_some() && self.sender.is_ready()

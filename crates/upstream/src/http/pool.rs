@@ -11,8 +11,9 @@ use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 /// Connections that nobody uses are given up after this time: less than the 5 s after which common servers close
 /// theirs, or a request could be lost on a connection that is just being closed.
@@ -122,7 +123,7 @@ impl Pool {
     /// The connection that was used last, so that those beyond the need grow old and are given up.
     fn take_idle(&self) -> Option<Link> {
         let (link, since) = self.idle.lock().links.pop_back()?;
-        (since.elapsed() <= IDLE_MAX).then_some(link)
+        (since.elapsed() < IDLE_MAX).then_some(link)
     }
 
     fn put(self: &Arc<Self>, link: Link) {
@@ -143,7 +144,7 @@ impl Pool {
     /// Gives up what was idle for too long; tells since when the oldest of the others is.
     fn give_up(&self) -> Option<Instant> {
         let mut idle = self.idle.lock();
-        while idle.links.front().is_some_and(|(_, since)| since.elapsed() > IDLE_MAX) {
+        while idle.links.front().is_some_and(|(_, since)| since.elapsed() >= IDLE_MAX) {
             idle.links.pop_front();
         }
         let oldest = idle.links.front().map(|(_, since)| *since);
@@ -155,7 +156,7 @@ impl Pool {
 /// Gives up idle connections until there are none. Nobody drives them, so an upstream that closed one waits for this.
 async fn reap(pool: Weak<Pool>) {
     while let Some(oldest) = pool.upgrade().and_then(|pool| pool.give_up()) {
-        tokio::time::sleep_until((oldest + IDLE_MAX).into()).await;
+        tokio::time::sleep_until(oldest + IDLE_MAX).await;
     }
 }
 
@@ -174,5 +175,40 @@ impl Lease {
 
     pub(crate) fn pool(&self) -> Arc<Pool> {
         self.pool.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::endpoint::Endpoint;
+    use super::*;
+    use std::collections::BTreeMap;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
+    /// Answers one request; gives the connection back.
+    async fn answer_one(listener: &TcpListener) -> TcpStream {
+        let mut stream = listener.accept().await.unwrap().0;
+        let mut request = Vec::new();
+        while !request.ends_with(b"ping") {
+            assert!(stream.read_buf(&mut request).await.unwrap() > 0);
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\npong").await.unwrap();
+        stream
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_nobody_uses_is_closed() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/mcp", listener.local_addr().unwrap());
+        let endpoint = Endpoint::new(&url, &BTreeMap::new()).unwrap();
+        let started = Instant::now();
+        let request = endpoint.post(Bytes::from_static(b"ping"));
+        let (reply, mut stream) = futures::join!(endpoint.send(request), answer_one(&listener));
+        assert_eq!(reply.unwrap().collect().await.unwrap(), "pong");
+        // From here on time passes as soon as nothing else can happen.
+        tokio::time::pause();
+        assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
+        assert!(started.elapsed() >= IDLE_MAX, "{:?}", started.elapsed());
     }
 }

@@ -12,6 +12,10 @@ use std::time::Duration;
 /// How long the end of a stream is awaited after its response came, before the connection is given up.
 const TAIL_MAX: Duration = Duration::from_secs(1);
 
+/// From this size on there is room for the largest message: pages of it cost memory once they are written, while growing
+/// by doubling would keep the old copy beside the new one.
+const GROWING_BYTES_MAX: usize = 1024 * 1024;
+
 /// An answer whose head has come.
 pub(crate) struct Reply {
     response: Response<Incoming>,
@@ -56,6 +60,9 @@ impl Reply {
             if all.is_empty() {
                 all.reserve(expected.map_or(first.len() + chunk.len(), |bytes| bytes as usize));
                 all.extend_from_slice(&std::mem::take(&mut first));
+            }
+            if expected.is_none() && all.len() > GROWING_BYTES_MAX {
+                all.reserve(MESSAGE_BYTES_MAX - all.len());
             }
             all.extend_from_slice(&chunk);
         }

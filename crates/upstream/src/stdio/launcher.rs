@@ -62,7 +62,7 @@ impl Launcher {
         let place = Place::take(self)?;
         tokio::time::sleep_until(not_before).await;
         let spawner = self.spawner().map_err(|error| self.failed(&error))?;
-        let child = spawner.spawn(self.command()).await.map_err(|error| self.failed(&error))?;
+        let group = spawner.spawn(self.command()).await.map_err(|error| self.failed(&error))?;
         if self.common.guard.is_closed() {
             return Err(CallError::Closed);
         }
@@ -73,7 +73,7 @@ impl Launcher {
             }
             drop(place);
         };
-        Process::new(self.common.clone(), child, spawner, ended).ok_or(CallError::Unreachable)
+        Process::new(self.common.clone(), group, spawner, ended).ok_or(CallError::Unreachable)
     }
 
     fn command(&self) -> Command {

@@ -1,5 +1,6 @@
 //! Upstreams over stdio: supervised processes, one per legacy session, or one for a modern upstream.
 
+mod group;
 mod launcher;
 mod orphan;
 mod peers;
@@ -46,7 +47,10 @@ impl Stdio {
 
     /// Asks a process which era it speaks. It is kept for what comes next.
     pub(crate) async fn probe(&self) -> Result<Known, CallError> {
-        let process = self.launcher.start().await?;
+        let process = match self.modern.running() {
+            Some(process) => process,
+            None => self.launcher.start().await?,
+        };
         for _ in 0..2 {
             let asked =
                 tokio::time::timeout(PROBE_MAX, self.request(&process, "server/discover", wire::discover)).await;
@@ -64,6 +68,12 @@ impl Stdio {
         }
         *self.probed.lock() = Some(process);
         Ok(Known::Legacy)
+    }
+
+    /// What was probed is not as it seemed: those processes hang, or are of the other era, and others need their place.
+    pub(crate) fn forget(&self) {
+        self.modern.stop();
+        *self.probed.lock() = None;
     }
 
     /// Opens a legacy session in a process of its own.

@@ -74,7 +74,15 @@ impl Modern {
         *self.current.lock() = Some(process);
     }
 
-    fn running(&self) -> Option<Arc<Process>> {
+    /// Ends the process, whatever it does: the next call starts another one.
+    pub(crate) fn stop(&self) {
+        if let Some(process) = self.current.lock().take() {
+            process.stop();
+        }
+    }
+
+    /// The process, where one runs.
+    pub(crate) fn running(&self) -> Option<Arc<Process>> {
         self.current.lock().clone().filter(|process| process.is_alive())
     }
 

@@ -3,6 +3,7 @@
 //!
 //! The reader never waits for anybody (see [`crate::queue`]), so a process is never held up by a slow consumer.
 
+use super::group::Group;
 use super::routes::{Direction, Routes};
 use super::spawner::Spawner;
 use crate::common::Common;
@@ -13,14 +14,13 @@ use bytes::Bytes;
 use enfilade_mcp::MESSAGE_BYTES_MAX;
 use enfilade_mcp::line::{self, Decoded, Decoder};
 use futures::future::BoxFuture;
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::process::{Child, ChildStdin, ChildStdout};
+use tokio::process::{ChildStdin, ChildStdout};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -59,10 +59,11 @@ impl Process {
     /// own accord.
     pub(crate) fn new(
         common: Arc<Common>,
-        mut child: Child,
+        mut group: Group,
         spawner: Spawner,
         ended: impl FnOnce(bool) + Send + 'static,
     ) -> Option<Arc<Self>> {
+        let child = &mut group.child;
         let (stdin, stdout) = (child.stdin.take()?, child.stdout.take()?);
         let (lines, waiting) = mpsc::channel(LINES_MAX);
         let inner = Arc::new(Inner {
@@ -84,7 +85,7 @@ impl Process {
         let reader = tokio::spawn(inner.clone().read(stdout));
         let keeper = inner.clone();
         tasks.spawn(async move {
-            ended(keeper.keep(child, reader).await);
+            ended(keeper.keep(group, reader).await);
             // Its thread must not end before the process has.
             drop(spawner);
         });
@@ -223,21 +224,20 @@ impl Inner {
     }
 
     /// The keeper: until the process is gone. True when that was of its own accord.
-    async fn keep(&self, mut child: Child, mut reader: JoinHandle<()>) -> bool {
-        let group = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
+    async fn keep(&self, mut group: Group, mut reader: JoinHandle<()>) -> bool {
         let unasked = tokio::select! {
             biased;
             () = self.stop.cancelled() => false,
-            _ = child.wait() => true,
+            _ = group.child.wait() => true,
             // Without stdout it is of no use.
             _ = &mut reader => true,
         };
         self.stop.cancel();
         for signal in [None, Some(Signal::SIGTERM), Some(Signal::SIGKILL)] {
-            if let (Some(group), Some(signal)) = (group, signal) {
-                let _ = killpg(group, signal);
+            if let Some(signal) = signal {
+                group.signal(signal);
             }
-            if let Ok(status) = tokio::time::timeout(GRACE, child.wait()).await {
+            if let Ok(status) = tokio::time::timeout(GRACE, group.child.wait()).await {
                 let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
                 match unasked {
                     true => tracing::warn!(upstream = &*self.common.name, status, "the process ended"),
@@ -247,9 +247,7 @@ impl Inner {
             }
         }
         // Whoever it had started itself.
-        if let Some(group) = group {
-            let _ = killpg(group, Signal::SIGKILL);
-        }
+        drop(group);
         if !reader.is_finished() && tokio::time::timeout(DRAIN_MAX, &mut reader).await.is_err() {
             reader.abort();
         }

@@ -1,10 +1,11 @@
 //! The thread that starts an upstream's processes. They are bound to its life (see [`super::orphan`]), and threads of the
 //! runtime come and go; so this one only waits for work, as long as any process or the connector is there.
 
+use super::group::Group;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
@@ -18,7 +19,7 @@ pub(crate) struct Spawner(Arc<SyncSender<Job>>);
 struct Job {
     command: Command,
     runtime: Handle,
-    reply: oneshot::Sender<io::Result<Child>>,
+    reply: oneshot::Sender<io::Result<Group>>,
 }
 
 impl Spawner {
@@ -27,18 +28,18 @@ impl Spawner {
         std::thread::Builder::new().name(format!("start-{name}")).spawn(move || {
             for Job { mut command, runtime, reply } in jobs {
                 let _entered = runtime.enter();
-                // When nobody waits any more the child is dropped, and with it killed.
-                let _ = reply.send(command.spawn());
+                // When nobody waits any more the group is dropped, and with it killed.
+                let _ = reply.send(command.spawn().map(Group::of));
             }
         })?;
         Ok(Self(Arc::new(sender)))
     }
 
     /// Starts a process.
-    pub(crate) async fn spawn(&self, command: Command) -> io::Result<Child> {
-        let (reply, child) = oneshot::channel();
+    pub(crate) async fn spawn(&self, command: Command) -> io::Result<Group> {
+        let (reply, group) = oneshot::channel();
         let job = Job { command, runtime: Handle::current(), reply };
         self.0.try_send(job).map_err(|_| io::ErrorKind::WouldBlock)?;
-        child.await.map_err(|_| io::ErrorKind::BrokenPipe)?
+        group.await.map_err(|_| io::ErrorKind::BrokenPipe)?
     }
 }
