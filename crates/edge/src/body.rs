@@ -1,5 +1,6 @@
 //! Reads one message: counted while it arrives, never after, and without a copy when it comes in one piece.
 
+use crate::hold::hold_back;
 use crate::limit::Permit;
 use bytes::{Bytes, BytesMut};
 use http_body::Body;
@@ -87,7 +88,15 @@ where
     B: Body<Data = Bytes> + Unpin,
 {
     loop {
-        let frame = poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await;
+        let frame = poll_fn(|context| {
+            let (frame, woken) = hold_back(|| Pin::new(&mut *body).poll_frame(context));
+            // The connection has nothing more to do for a body that is all there.
+            if woken && !(frame.is_ready() && body.is_end_stream()) {
+                context.waker().wake_by_ref();
+            }
+            frame
+        })
+        .await;
         let Some(frame) = frame else { return Ok(None) };
         // What is no data is a trailer, and says nothing here.
         let Ok(data) = frame.map_err(|_| BodyError::Broken)?.into_data() else { continue };

@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::guard::{Guard, Place};
+use crate::hold;
 use crate::limit::{Limit, Permit};
 use crate::linger::Lingering;
 use crate::service;
@@ -129,7 +130,8 @@ impl Speaker {
         let service = service_fn(move |request| service::answer(connection.clone(), request));
         match self {
             Self::Http1(builder) => {
-                drive(builder.serve_connection(io, service), |connection| connection.graceful_shutdown(), &edge).await;
+                let connection = builder.serve_connection(io, service);
+                hold::run(pin!(drive(connection, |connection| connection.graceful_shutdown(), &edge))).await;
             }
             Self::Http2(builder) => {
                 drive(builder.serve_connection(io, service), |connection| connection.graceful_shutdown(), &edge).await;

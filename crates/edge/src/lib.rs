@@ -6,6 +6,7 @@ mod config;
 mod connection;
 mod guard;
 mod headers;
+mod hold;
 mod limit;
 mod linger;
 mod listener;

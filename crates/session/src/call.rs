@@ -197,6 +197,9 @@ impl Plan {
             (Era::Legacy, Era::Legacy) => None,
         };
         let error = mapped.as_deref().unwrap_or(error);
+        let uri = |uri: &str| self.view.issued_uri(self.at, uri);
+        let renamed = if self.view.single().is_none() { translate::map_error_uri(error, &uri) } else { None };
+        let error = renamed.as_deref().unwrap_or(error);
         let code = json::get(error, "code").and_then(|code| code.parse().ok()).unwrap_or(code::INTERNAL);
         let status = if self.version.era() == Era::Modern { modern_status(code) } else { 200 };
         Answer { text: error::error_message(Some(&self.id), error).into(), status }

@@ -31,7 +31,7 @@ pub struct NodeConfig {
     pub limits: Limits,
     /// Secret under which cursors are sealed; the same on every node.
     pub cursor_secret: Vec<u8>,
-    /// Larger than in every earlier run on the same data, such as the time of the start.
+    /// Differs from that of every earlier run on the same data, such as the time of the start.
     pub term: u64,
 }
 

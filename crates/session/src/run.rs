@@ -82,13 +82,22 @@ pub(crate) async fn rest(plan: &Arc<Plan>, mut rest: Rest, stream: &Arc<Stream>)
                 stream.send(message);
             }
             Next::End(answer) => {
-                if !stream.send(answer.text) {
-                    tracing::warn!(upstream = plan.site.name(), "an answer was lost: its client reads nothing");
-                }
+                deliver(plan, answer, stream);
                 break;
             }
             Next::Cancelled => break,
         }
+    }
+}
+
+/// Puts the answer on the call's stream, or says that it could not.
+pub(crate) fn deliver(plan: &Plan, answer: Answer, stream: &Stream) {
+    if !stream.send(answer.text) {
+        tracing::warn!(
+            upstream = plan.site.name(),
+            method = plan.method,
+            "an answer was lost: its client reads nothing"
+        );
     }
 }
 

@@ -104,29 +104,3 @@ impl Default for Config {
         }
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use serde_json::{Map, Value};
-
-    /// What a schema says of each key. The edge's texts name their defaults, which the reference shows in a column.
-    fn keys(schema: schemars::Schema) -> Map<String, Value> {
-        let mut keys = schema.get("properties").and_then(Value::as_object).expect("properties").clone();
-        for (key, value) in &mut keys {
-            let text = value["description"].as_str().unwrap_or_else(|| panic!("{key} is not described"));
-            let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-            value["description"] = text.split(" Default: ").next().into();
-        }
-        keys
-    }
-
-    #[test]
-    fn the_keys_of_the_edge_are_those_of_the_file() {
-        let file = keys(schemars::schema_for!(super::Config));
-        let edge = keys(schemars::schema_for!(enfilade_edge::Config));
-        assert!(!edge.is_empty());
-        for (key, expected) in &edge {
-            assert_eq!(file.get(key), Some(expected), "{key}");
-        }
-    }
-}

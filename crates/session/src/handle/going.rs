@@ -76,9 +76,7 @@ async fn to_the_end(plan: &Arc<Plan>, first: Option<First>, pending: Option<Pend
         (None, None) => First::Cancelled,
     };
     match first {
-        First::Answered(answer) => {
-            stream.send(answer.text);
-        }
+        First::Answered(answer) => run::deliver(plan, answer, stream),
         First::Cancelled => {}
         First::Streaming(message, rest) => {
             stream.send(message);

@@ -146,6 +146,10 @@ impl Live {
     pub(crate) async fn answer(&self, text: &str, response: &Response<'_>) {
         let (Some(id), Some(id_text)) = (&response.id, response.id_text) else { return };
         let Some(question) = id.as_number().and_then(|number| self.questions.close(number)) else { return };
+        if let Some(plan) = question.call.and_then(|call| self.call(|plan| plan.upstream_id == call)) {
+            // The upstream's time to go on begins with the answer.
+            plan.hear();
+        }
         let answer = Splice::new(text).replace(id_text, question.id.as_json().to_owned()).finish();
         send(&*question.peer, answer.into()).await;
     }

@@ -74,9 +74,9 @@ impl Questions {
         self.state.lock().1.values().any(|question| question.call == Some(call))
     }
 
-    /// An upstream session has ended, and with it what it asked.
+    /// An upstream session says no more, and with it ends what it asked outside calls.
     pub(crate) fn end_of_peer(&self, peer: &Arc<dyn Peer>) {
-        self.state.lock().1.retain(|_, question| !Arc::ptr_eq(&question.peer, peer));
+        self.state.lock().1.retain(|_, question| question.call.is_some() || !Arc::ptr_eq(&question.peer, peer));
     }
 
     /// Gives up questions that were asked too long ago.
