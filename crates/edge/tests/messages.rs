@@ -77,6 +77,19 @@ async fn a_connection_takes_further_messages_after_chunked_ones() {
 }
 
 #[tokio::test]
+async fn a_client_that_waits_to_be_told_is_told_to_go_on() {
+    let node = Node::start(|_| ()).await;
+    let mut raw = Raw::connect(node.http1).await;
+    let message = message(100);
+    let headers = format!("content-length: {}\r\nexpect: 100-continue\r\nmcp-session-id: {}\r\n", 100, session());
+    raw.send(post_head(&headers)).await;
+    assert_eq!(raw.head().await.status, 100);
+    raw.send(message).await;
+    assert_eq!(raw.answer().await.0.status, 200);
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn a_declared_length_over_the_limit_is_refused_before_it_is_sent() {
     let node = Node::start(|_| ()).await;
     let mut raw = Raw::connect(node.http1).await;
