@@ -31,12 +31,14 @@ pub(crate) enum Command {
 pub(crate) struct RunOptions {
     /// The release binary of the gateway.
     #[arg(long, required_unless_present = "without_gateway")]
+    #[serde(serialize_with = "file_name")]
     pub(crate) gateway: Option<PathBuf>,
     /// Measure only nginx and the bare upstream.
     #[arg(long, conflicts_with = "gateway")]
     pub(crate) without_gateway: bool,
     /// The nginx binary; by default it is looked for in PATH and /usr/sbin.
     #[arg(long)]
+    #[serde(serialize_with = "file_name")]
     pub(crate) nginx: Option<PathBuf>,
     /// nginx worker processes; 0 means one per core that it may use, as many as
     /// the gateway's runtime takes.
@@ -138,4 +140,10 @@ pub(crate) struct LoadOptions {
     /// Processes whose CPU is charged to the upstream.
     #[arg(long, value_delimiter = ',')]
     pub(crate) upstream_pids: Vec<i32>,
+}
+
+/// Results say which program ran, not where it lay on the machine that measured.
+fn file_name<S: serde::Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+    let name = path.as_deref().and_then(std::path::Path::file_name);
+    serializer.serialize_some(&name.map(|name| name.to_string_lossy()))
 }
