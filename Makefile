@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help run test check unit conformance interop battery bench docs audit fmt
+.PHONY: help run test check unit conformance interop battery bench sim sim-defects drills docs audit fmt
 
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
@@ -15,11 +15,14 @@ NODE := .tools/node/node_modules/.bin/node
 # Arguments of `make run`, for example: make run ARGS="--config my.yaml"
 ARGS ?=
 BENCH_ARGS ?=
+DRILLS_ARGS ?=
+# How many seeds `make sim` runs.
+SEEDS ?= 200
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "%-12s %s\n", $$1, $$2 }'
 
-run: ## Start a gateway with demo upstreams (ARGS="--config FILE" for your own)
+run: ## Start three nodes with demo upstreams (ARGS="--nodes 1", ARGS="--config FILE" for your own)
 	$(CARGO) build --locked -p enfilade
 	exec $(BIN) up $(ARGS)
 
@@ -61,6 +64,18 @@ bench: ## CPU per call beside nginx (needs nginx); fails above a ratio of 3
 	$(call need,nginx)
 	$(CARGO) build --locked --release -p enfilade -p enfilade-bench
 	$(RELEASE)/enfilade-bench run --gateway $(RELEASE)/enfilade --ratio-max 3.0 $(BENCH_ARGS)
+
+sim: ## The cluster in a deterministic world: SEEDS=n seeds, invariants after every step
+	$(CARGO) build --locked --release -p enfilade-sim
+	$(RELEASE)/enfilade-sim run --seeds $(SEEDS)
+
+sim-defects: ## The simulation finds each seeded defect; shows the seed that does
+	$(CARGO) build --locked --release -p enfilade-sim
+	$(RELEASE)/enfilade-sim defects
+
+drills: ## Real processes under load: kills, partitions, scaling; prints what was lost (DRILLS_ARGS="--full")
+	$(CARGO) build --locked --release -p enfilade -p enfilade-drills
+	$(RELEASE)/enfilade-drills --gateway $(RELEASE)/enfilade all $(DRILLS_ARGS)
 
 docs: ## Write the generated pages again
 	$(CARGO) build --locked -p enfilade

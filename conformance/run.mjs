@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 // Runs the official conformance suite through the gateway, both legs at both revisions, and prints one table.
 // Usage: run.mjs PATH/TO/enfilade [--leg server|client] [--revision R] [--only SCENARIO (client leg)]
+// ENFILADE_NODES=3 runs it through that many nodes behind a balancer without stickiness.
 import { mkdirSync, rmSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';

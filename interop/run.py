@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""`make interop`: every client with every upstream through one gateway process; prints a table.
+"""`make interop`: every client with every upstream through one gateway; prints a table.
 
 Exits 1 on any red cell. Needs only the standard library; install.sh brings the peers.
 """
@@ -32,6 +32,7 @@ def options():
     parser.add_argument("--gateway", default=gateway, help="the gateway's binary (or ENFILADE_BIN)")
     rmcp = os.environ.get("INTEROP_RMCP_CLIENT", built("interop-rmcp-client"))
     parser.add_argument("--rmcp-client", default=rmcp, help="the rmcp client's binary (or INTEROP_RMCP_CLIENT)")
+    parser.add_argument("--nodes", type=int, default=1, help="nodes of the gateway, behind a balancer without stickiness")
     parser.add_argument("--control", action="store_true", help="check the harness itself, without a gateway")
     parser.add_argument("--client", default="", help="only rows whose name contains this")
     parser.add_argument("--scenario", default="", help="only the column of this name")
@@ -55,7 +56,7 @@ def play(chosen, world, logs, subject):
     if chosen.control:
         subject.start_control()
     else:
-        subject.start_gateway(chosen.gateway)
+        subject.start_gateway(chosen.gateway, chosen.nodes)
 
     until = time.monotonic() + chosen.minutes * 60
 

@@ -20,6 +20,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Measure gateway, nginx and the bare upstream; print a table, write the raw results, judge the ratio.
     Run(RunOptions),
+    /// Measure a call that crosses a link beside one that does not, in a cluster of three nodes.
+    Forwarded(ForwardedOptions),
     /// Serve the light MCP upstream of both eras; prints `ready URL`.
     Upstream(UpstreamOptions),
     /// One cell of the matrix, as started by `run`; prints one JSON line.
@@ -79,6 +81,38 @@ pub(crate) struct RunOptions {
     pub(crate) results: PathBuf,
 }
 
+#[derive(Args, Serialize)]
+pub(crate) struct ForwardedOptions {
+    /// The release binary of the gateway.
+    #[arg(long)]
+    #[serde(serialize_with = "required_file_name")]
+    pub(crate) gateway: PathBuf,
+    /// Longest measured interval of one cell.
+    #[arg(long, default_value_t = 3.0)]
+    pub(crate) seconds: f64,
+    /// A cell also ends after this many measured calls.
+    #[arg(long, default_value_t = 30_000)]
+    pub(crate) calls_max: u64,
+    /// Unmeasured load before each cell.
+    #[arg(long, default_value_t = 300)]
+    pub(crate) warmup_ms: u64,
+    /// How often each cell is measured; the medians over rounds count.
+    #[arg(long, default_value_t = 5)]
+    pub(crate) rounds: u32,
+    /// Connection counts.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 32, 256])]
+    pub(crate) connections: Vec<usize>,
+    /// Payload sizes in bytes, of the argument and of the echoed text.
+    #[arg(long, value_delimiter = ',', default_values_t = [200, 10_240])]
+    pub(crate) payloads: Vec<usize>,
+    /// Fail when the median ratio forwarded/local of any cell is above this.
+    #[arg(long)]
+    pub(crate) ratio_max: Option<f64>,
+    /// Folder of the raw results.
+    #[arg(long, default_value = "bench/results")]
+    pub(crate) results: PathBuf,
+}
+
 /// Placement. Whether two processes that wake each other share a core changes the CPU per call several times over at
 /// one connection, and the scheduler's choice is not the proxy's merit; pinning takes that choice away.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
@@ -118,6 +152,9 @@ pub(crate) struct LoadOptions {
     /// Address of the server under load.
     #[arg(long)]
     pub(crate) address: SocketAddr,
+    /// Where sessions are opened, when it is another server than the one under load.
+    #[arg(long)]
+    pub(crate) open_at: Option<SocketAddr>,
     /// Path of the MCP endpoint.
     #[arg(long, default_value = "/mcp")]
     pub(crate) path: String,
@@ -146,4 +183,8 @@ pub(crate) struct LoadOptions {
 fn file_name<S: serde::Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
     let name = path.as_deref().and_then(std::path::Path::file_name);
     serializer.serialize_some(&name.map(|name| name.to_string_lossy()))
+}
+
+fn required_file_name<S: serde::Serializer>(path: &std::path::Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_some(&path.file_name().map(|name| name.to_string_lossy()))
 }

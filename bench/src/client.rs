@@ -51,11 +51,7 @@ pub(crate) struct Client {
 impl Client {
     /// Connects and, for the legacy era, initialises a session.
     pub(crate) async fn open(address: SocketAddr, uri: Uri, era: Era, number: u64) -> Result<Self, Fault> {
-        let stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        // Its end needs no handling here: the next call on the sender reports it.
-        tokio::task::spawn_local(connection);
+        let sender = connect(address).await?;
         let headers = base_headers(address, era);
         let mut client = Self { sender, uri, headers, next_id: number * IDS_PER_CONNECTION + 1 };
         match era {
@@ -66,6 +62,13 @@ impl Client {
             }
         }
         Ok(client)
+    }
+
+    /// Goes on at another address with the session that it has.
+    pub(crate) async fn move_to(&mut self, address: SocketAddr) -> Result<(), Fault> {
+        self.sender = connect(address).await?;
+        self.headers.insert(HOST, host(address));
+        Ok(())
     }
 
     async fn initialize(&mut self) -> Result<(), Fault> {
@@ -117,10 +120,22 @@ impl Client {
     }
 }
 
+async fn connect(address: SocketAddr) -> Result<SendRequest<Full<Bytes>>, Fault> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    // Its end needs no handling here: the next call on the sender reports it.
+    tokio::task::spawn_local(connection);
+    Ok(sender)
+}
+
+fn host(address: SocketAddr) -> HeaderValue {
+    HeaderValue::from_str(&address.to_string()).unwrap_or(HeaderValue::from_static("localhost"))
+}
+
 fn base_headers(address: SocketAddr, era: Era) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    let host = HeaderValue::from_str(&address.to_string()).unwrap_or(HeaderValue::from_static("localhost"));
-    headers.insert(HOST, host);
+    headers.insert(HOST, host(address));
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
     headers.insert(VERSION, HeaderValue::from_static(era.version()));

@@ -2,6 +2,7 @@
 //! Every answer is checked; an interval ends after its time or its number of calls, whichever comes first.
 
 use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use crate::cli::LoadOptions;
 use crate::client::{Client, Fault};
 use crate::cpu::{CpuTime, MachineTime};
 use crate::sample::{CpuPerCall, Sample};
-use crate::wire::CallTemplate;
+use crate::wire::{CallTemplate, Era};
 
 /// Longest time for opening all sessions, and for the answers that are still out when the interval ends.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -122,7 +123,8 @@ fn start_loops(options: &LoadOptions, shared: &Rc<Shared>) -> Result<JoinSet<()>
     let template = Rc::new(CallTemplate::new(options.era, options.payload));
     let mut loops = JoinSet::new();
     for number in 0..options.connections as u64 {
-        let open = Client::open(options.address, uri.clone(), options.era, number);
+        let (address, open_at) = (options.address, options.open_at.unwrap_or(options.address));
+        let open = open(open_at, address, uri.clone(), options.era, number);
         let (shared, template) = (shared.clone(), template.clone());
         loops.spawn_local(async move {
             let opened = open.await;
@@ -136,6 +138,15 @@ fn start_loops(options: &LoadOptions, shared: &Rc<Shared>) -> Result<JoinSet<()>
         });
     }
     Ok(loops)
+}
+
+/// A session that is opened at one address and used at another, or at the same.
+async fn open(open_at: SocketAddr, address: SocketAddr, uri: Uri, era: Era, number: u64) -> Result<Client, Fault> {
+    let mut client = Client::open(open_at, uri, era, number).await?;
+    if open_at != address {
+        client.move_to(address).await?;
+    }
+    Ok(client)
 }
 
 /// One connection's life. A wrong answer is counted and the loop goes on; a broken connection ends it.

@@ -7,6 +7,7 @@ mod cli;
 mod client;
 mod cpu;
 mod environment;
+mod forwarded;
 mod generator;
 mod plan;
 mod process;
@@ -61,6 +62,7 @@ fn start(cli: Cli) -> Result<bool> {
 async fn dispatch(cli: Cli) -> Result<bool> {
     match cli.command {
         Command::Run(options) => run::run(&options).await,
+        Command::Forwarded(options) => forwarded::run(&options).await,
         Command::Load(options) => {
             let sample = generator::measure(&options).await?;
             println!("{}", serde_json::to_string(&sample)?);

@@ -88,11 +88,20 @@ impl Server {
 
     /// Waits for the line `ready http://ADDRESS/PATH` on its stdout.
     pub(crate) async fn ready(&mut self) -> Result<Endpoint> {
+        Ok(self.all_ready(1).await?.swap_remove(0))
+    }
+
+    /// Waits for `count` such lines.
+    pub(crate) async fn all_ready(&mut self, count: usize) -> Result<Vec<Endpoint>> {
         let mut lines = self.stdout.take().context("stdout was taken")?;
         let found = async {
+            let mut endpoints = Vec::new();
             while let Some(line) = lines.next_line().await? {
                 if let Some(url) = line.strip_prefix("ready ") {
-                    return Endpoint::parse(url);
+                    endpoints.push(Endpoint::parse(url)?);
+                }
+                if endpoints.len() == count {
+                    return Ok(endpoints);
                 }
             }
             bail!("it ended before it was ready")

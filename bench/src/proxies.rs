@@ -125,7 +125,7 @@ pub(crate) async fn start_gateway(
     let data = folder.join(format!("gateway-{client}-data"));
     fs::create_dir(&data)?;
     let mut run = command(gateway, cores);
-    run.arg("up").arg("--config").arg(&configuration).arg("--data-dir").arg(&data);
+    run.args(["up", "--nodes", "1", "--config"]).arg(&configuration).arg("--data-dir").arg(&data);
     run.arg("--listen").arg("127.0.0.1:0");
     let mut server = Server::start("gateway", run, folder)?;
     let endpoint = server.ready().await?;

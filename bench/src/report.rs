@@ -126,7 +126,8 @@ fn figures(samples: &[&Sample]) -> Option<Figures> {
     })
 }
 
-fn median(mut values: Vec<f64>) -> Option<f64> {
+/// The middle value; none of none.
+pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     match values.len() {

@@ -1,52 +1,58 @@
 //! The raw results: one JSON file per run, named by date and commit.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use crate::cli::RunOptions;
 use crate::environment::Environment;
-use crate::report::Report;
-use crate::run::Measured;
 
 /// Raised when a field changes its meaning.
 const FORMAT: u32 = 1;
 
 #[derive(Serialize)]
-struct ResultFile<'a> {
+struct ResultFile<'a, P, S, M> {
     format: u32,
     /// UTC, `YYYY-MM-DDThh:mm:ssZ`, at the end of the run.
     finished: String,
     good: bool,
     environment: &'a Environment,
-    parameters: &'a RunOptions,
-    summary: &'a Report,
-    samples: &'a [Measured],
+    parameters: &'a P,
+    summary: &'a S,
+    samples: &'a [M],
+}
+
+/// What a run says of itself, in the file's name and its content.
+pub(crate) struct Run<'a> {
+    /// Put before the date; empty for the comparison with nginx.
+    pub(crate) prefix: &'static str,
+    pub(crate) folder: &'a Path,
+    pub(crate) environment: &'a Environment,
+    pub(crate) good: bool,
 }
 
 /// Writes the file; a second run on the same day with the same commit replaces the first.
-pub(crate) fn write(
-    options: &RunOptions,
-    environment: &Environment,
-    report: &Report,
-    samples: &[Measured],
+pub(crate) fn write<P: Serialize, S: Serialize, M: Serialize>(
+    run: &Run<'_>,
+    parameters: &P,
+    summary: &S,
+    samples: &[M],
 ) -> Result<PathBuf> {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let (date, time) = utc(seconds);
     let content = ResultFile {
         format: FORMAT,
         finished: format!("{date}T{time}Z"),
-        good: report.is_good(),
-        environment,
-        parameters: options,
-        summary: report,
+        good: run.good,
+        environment: run.environment,
+        parameters,
+        summary,
         samples,
     };
-    let file = options.results.join(format!("{date}-{}.json", environment.commit));
-    fs::create_dir_all(&options.results)?;
+    let file = run.folder.join(format!("{}{date}-{}.json", run.prefix, run.environment.commit));
+    fs::create_dir_all(run.folder)?;
     let json = serde_json::to_vec_pretty(&content)?;
     fs::write(&file, json).with_context(|| format!("cannot write {}", file.display()))?;
     Ok(file)

@@ -44,7 +44,9 @@ pub(crate) async fn run(options: &RunOptions) -> Result<bool> {
 
     let report = Report::new(&measured, options.ratio_max);
     print!("{report}");
-    let file = result_file::write(options, &environment, &report, &measured)?;
+    let run =
+        result_file::Run { prefix: "", folder: &options.results, environment: &environment, good: report.is_good() };
+    let file = result_file::write(&run, options, &report, &measured)?;
     println!("raw results: {}", file.display());
     Ok(report.is_good())
 }
@@ -124,16 +126,7 @@ impl<'a> Bench<'a> {
         for pid in pids {
             load.arg(format!("--proxy-pids={pid}"));
         }
-        let limit = Duration::from_secs_f64(self.options.seconds) + CELL_GRACE;
-        let Ok(output) = tokio::time::timeout(limit, load.output()).await else {
-            return Ok(Sample::failed(format!("the cell did not end within {limit:?}")));
-        };
-        let output = output.context("cannot start the generator")?;
-        if !output.status.success() {
-            let text = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            return Ok(Sample::failed(format!("generator: {text}")));
-        }
-        serde_json::from_slice(&output.stdout).context("the generator's report cannot be read")
+        sample(load, self.options.seconds).await
     }
 
     fn load_command(&self, cell: Cell, endpoint: &Endpoint) -> Result<tokio::process::Command> {
@@ -153,6 +146,20 @@ impl<'a> Bench<'a> {
         self.nginx.server.stop().await?;
         self.upstream.stop().await
     }
+}
+
+/// One interval of `seconds`, driven by a generator process; what it reports.
+pub(crate) async fn sample(mut load: tokio::process::Command, seconds: f64) -> Result<Sample> {
+    let limit = Duration::from_secs_f64(seconds) + CELL_GRACE;
+    let Ok(output) = tokio::time::timeout(limit, load.output()).await else {
+        return Ok(Sample::failed(format!("the cell did not end within {limit:?}")));
+    };
+    let output = output.context("cannot start the generator")?;
+    if !output.status.success() {
+        let text = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        return Ok(Sample::failed(format!("generator: {text}")));
+    }
+    serde_json::from_slice(&output.stdout).context("the generator's report cannot be read")
 }
 
 fn progress(cell: Cell, via: Via, round: u32, sample: &Sample) {

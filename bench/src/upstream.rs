@@ -115,6 +115,7 @@ mod tests {
 
     fn load(address: std::net::SocketAddr, path: &str, era: Era) -> LoadOptions {
         LoadOptions {
+            open_at: None,
             address,
             path: path.into(),
             era,

@@ -1,7 +1,8 @@
 // The processes under test: demo upstreams and the gateway in front of them, configured as an operator would.
 import { mkdtempSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { readyUrl, start } from './process.mjs';
+import { balance } from './balancer.mjs';
+import { readyUrl, readyUrls, start } from './process.mjs';
 
 /** Starts `enfilade demo` of one era; the system chooses the port. */
 export async function startDemo(binary, era, name, dir) {
@@ -29,12 +30,19 @@ function configuration(upstreams) {
   return `${lines.join('\n')}\n`;
 }
 
+/** Nodes of the gateway: with several, a balancer without stickiness stands in front of them. */
+const nodes = Number(process.env.ENFILADE_NODES ?? 1);
+
 /** Starts the gateway in front of `upstreams` ([{name, url}]) with a data directory of its own under `dir`. `options` go to `start`. */
 export async function startGateway(binary, upstreams, dir, options) {
   const home = mkdtempSync(join(dir, 'gateway-'));
   const file = join(home, 'enfilade.yaml');
   writeFileSync(file, configuration(upstreams));
-  const args = ['up', '--config', file, '--data-dir', join(home, 'data')];
+  const args = ['up', '--nodes', String(nodes), '--config', file, '--data-dir', join(home, 'data')];
   const child = start(binary, args, { logFile: join(home, 'gateway.log'), ...options });
-  return { child, url: await readyUrl(child, 'gateway') };
+  if (nodes === 1) return { child, url: await readyUrl(child, 'gateway') };
+  const urls = await readyUrls(child, 'gateway', nodes);
+  const balancer = await balance(urls);
+  child.ended.then(() => balancer.close());
+  return { child, url: `${balancer.origin}${new URL(urls[0]).pathname}` };
 }

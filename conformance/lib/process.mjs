@@ -44,21 +44,27 @@ export function after(ms) {
 }
 
 /** Waits for the line `ready URL` on the child's stdout; an early end or silence is an error with the log's tail. */
-export async function readyUrl(child, what, timeoutMs = 30_000) {
+export async function readyUrl(child, what) {
+  const [url] = await readyUrls(child, what, 1);
+  return url;
+}
+
+/** The same for the first `count` such lines. */
+export async function readyUrls(child, what, count, timeoutMs = 30_000) {
   const url = new Promise((found) => {
     let text = '';
     child.stdout.setEncoding('utf8');
     child.stdout.on('data', (chunk) => {
       text += chunk;
-      const match = /^ready (http\S+)\r?$/m.exec(text);
-      if (match) found(match[1]);
+      const urls = [...text.matchAll(/^ready (http\S+)\r?$/gm)].map((match) => match[1]);
+      if (urls.length >= count) found(urls.slice(0, count));
     });
   });
   const failed = child.ended.then((how) => {
     throw new Error(`${what} ended (${how}) before it was ready\n${tail(child.logFile)}`);
   });
   const late = new Promise((_, reject) => {
-    const error = new Error(`${what} printed no "ready" line within ${timeoutMs} ms`);
+    const error = new Error(`${what} printed not ${count} "ready" lines within ${timeoutMs} ms`);
     setTimeout(reject, timeoutMs, error).unref();
   });
   return Promise.race([url, failed, late]);

@@ -29,20 +29,32 @@ class Subject:
         script = os.path.join(peers.HERE, "upstreams", "everything-http.mjs")
         return self._start("everything-http", [peers.NODE, script], 1)[0]
 
-    def start_gateway(self, binary):
-        """One gateway process: a virtual server per upstream, and one with the six stdio upstreams."""
+    def start_gateway(self, binary, nodes):
+        """The gateway: a virtual server per upstream, and one with the six stdio upstreams.
+
+        With several nodes, a balancer without stickiness stands in front of them.
+        """
         http_url = self._start_everything_http()
         config = gateway_config(self.world, http_url)
         path = os.path.join(self.world.root, "gateway.yaml")
         with open(path, "w", encoding="utf-8") as file:
             json.dump(config, file, indent=2)  # JSON is YAML
         data = os.path.join(self.world.root, "data")
-        command = [binary, "up", "--config", path, "--data-dir", data]
-        urls = self._start("gateway", command, len(config["servers"]), env={})
+        command = [binary, "up", "--nodes", str(nodes), "--config", path, "--data-dir", data]
+        urls = self._start("gateway", command, nodes * len(config["servers"]), env={})
+        if nodes > 1:
+            urls = self._balance(urls)
         self.urls = {urlsplit(url).path.lstrip("/"): url for url in urls}
         missing = {server["name"] for server in config["servers"]} - self.urls.keys()
         if missing:
             raise RuntimeError(f"the gateway did not announce {sorted(missing)}")
+
+    def _balance(self, urls):
+        """The same paths, each request at the next node."""
+        origins = sorted({f"http://{urlsplit(url).netloc}" for url in urls})
+        script = os.path.join(os.path.dirname(peers.HERE), "conformance", "lib", "balancer.mjs")
+        origin = self._start("balancer", [peers.NODE, script, *origins], 1, env={})[0]
+        return [f"{origin}{path}" for path in sorted({urlsplit(url).path for url in urls})]
 
     def start_control(self):
         """No gateway: the relay for stdio, and the HTTP upstream itself."""

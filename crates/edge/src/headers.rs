@@ -13,6 +13,8 @@ pub(crate) static SESSION: HeaderName = HeaderName::from_static("mcp-session-id"
 pub(crate) static LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 static VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 static METHOD: HeaderName = HeaderName::from_static("mcp-method");
+/// What the names of parameters' headers begin with.
+const PARAM: &str = "mcp-param-";
 static NAME: HeaderName = HeaderName::from_static("mcp-name");
 
 /// The headers that decide what a message is.
@@ -43,6 +45,12 @@ impl HeaderLookup for Lookup<'_> {
     fn header(&self, name: &str) -> Option<&str> {
         text(self.0, name)
     }
+
+    fn params(&self, each: &mut dyn FnMut(&str, &str)) {
+        for name in self.0.keys().map(HeaderName::as_str).filter(|name| name.starts_with(PARAM)) {
+            each(name, text(self.0, name).unwrap_or(UNREADABLE));
+        }
+    }
 }
 
 #[cfg(test)]
@@ -58,6 +66,11 @@ mod tests {
         map.append("mcp-param-c", HeaderValue::from_bytes(b"\xc3\xa9").expect("allowed by HTTP"));
         let lookup = Lookup(&map);
         let values = ["mcp-param-a", "mcp-param-b", "mcp-param-c", "mcp-param-d"].map(|name| lookup.header(name));
+        let mut named = Vec::new();
+        lookup.params(&mut |name, value| named.push((name.to_owned(), value.to_owned())));
+        named.sort();
+        let expected = [("mcp-param-a", "x"), ("mcp-param-b", UNREADABLE), ("mcp-param-c", UNREADABLE)];
+        assert_eq!(named, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
         assert_eq!(values, [Some("x"), Some(UNREADABLE), Some(UNREADABLE), None]);
         assert!(enfilade_mcp::header::decode(UNREADABLE).is_err());
         assert!(HeaderValue::from_str(UNREADABLE).is_err());

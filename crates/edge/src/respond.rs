@@ -8,7 +8,7 @@ use bytes::Bytes;
 use enfilade_mcp::error::code;
 use enfilade_mcp::{Fault, Id, RpcError};
 use enfilade_registry::SessionId;
-use enfilade_session::owner::Reply;
+use enfilade_session::owner::{Reply, outcome_unknown};
 use enfilade_session::stream::EventStream;
 use http::header::{self, HeaderName};
 use http::request::Parts;
@@ -142,6 +142,9 @@ pub(crate) fn reply(reply: Reply, open: impl FnOnce(EventStream) -> Events) -> R
     match reply {
         Reply::Accepted => status(StatusCode::ACCEPTED),
         Reply::Status(code) => status(status_of(code)),
+        // Whoever routes among several nodes has tried the others already.
+        Reply::NotServed(why) => Refusal::busy(format!("The session is not served now: {why}; try again")).into(),
+        Reply::Lost => Refusal::new(StatusCode::BAD_GATEWAY, outcome_unknown(false)).into(),
         Reply::Message { status, body, session, retry_after_s } => {
             let mut response = json(status_of(status), body);
             set_session(response.headers_mut(), session);

@@ -5,7 +5,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// The demo server's library logs every request at `info`, and as an error that a client went away.
-const DEFAULT_LOG: &str = "info,rmcp=off";
+/// Raft warns each time that it calls a node that is away, which links report once.
+const DEFAULT_LOG: &str = "info,rmcp=off,openraft=error";
+
+/// Most nodes that one command starts: it is for a look, and for tests.
+const NODES_MAX: i64 = 16;
 
 /// Enfilade: one MCP endpoint in front of many MCP servers.
 #[derive(Debug, Parser)]
@@ -23,8 +27,16 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Start a node. Without configuration it brings two demo upstreams of its own.
+    /// Start a whole cluster on this machine. Without configuration it brings two demo upstreams of its own.
     Up(Up),
+    /// Start one node: of a cluster if the configuration has a section `cluster`, alone otherwise.
+    Serve(Serve),
+    /// Make the keys that the nodes of a cluster have in common.
+    Keys {
+        /// The folder to put them into; it must not hold any yet.
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
     /// Start the demo MCP server alone.
     Demo(Demo),
     /// Say what is wrong with a configuration; exit 64 if anything is.
@@ -43,6 +55,9 @@ pub(crate) enum Command {
 pub(crate) struct Up {
     #[command(flatten)]
     pub(crate) sources: Sources,
+    /// How many nodes. They listen at consecutive ports, and 1 of them is this process itself.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=NODES_MAX))]
+    pub(crate) nodes: u16,
     /// Print the configuration that would be used, and exit.
     #[arg(long)]
     pub(crate) dump_config: bool,
@@ -66,6 +81,37 @@ pub(crate) struct Sources {
     /// What must survive a restart is kept here [default: ./enfilade-data; with demo upstreams a temporary folder].
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    #[command(flatten)]
+    pub(crate) sources: Sources,
+    #[command(flatten)]
+    pub(crate) node: NodeOptions,
+    /// The end of standard input counts as SIGTERM: who started this node is gone.
+    #[arg(long, hide = true)]
+    pub(crate) with_parent: bool,
+}
+
+/// What of the section `cluster` may differ from node to node; given, it comes before the file.
+#[derive(Debug, Default, Args)]
+pub(crate) struct NodeOptions {
+    /// This node's name.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) node: Option<String>,
+    /// Where other nodes connect (TCP).
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) link: Option<SocketAddr>,
+    /// Where gossip is received (UDP).
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) gossip: Option<SocketAddr>,
+    /// The gossip of another node; may be given several times.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) seed: Vec<String>,
+    /// The folder with the cluster's keys.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) keys: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

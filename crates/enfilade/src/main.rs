@@ -1,15 +1,21 @@
 //! The gateway's program: parse, load the configuration, compose, wait for the end.
 
+mod alone;
 mod announce;
 mod cli;
 mod compose;
 mod config;
 mod data;
 mod demo;
+mod gateway;
+mod identity;
+mod keys;
 mod logging;
+mod member;
+mod serve;
+mod up;
 
-use crate::cli::{Cli, Command, Sources, Up};
-use crate::compose::compose;
+use crate::cli::{Cli, Command, LogFormat, NodeOptions, Serve, Sources};
 use crate::config::{Config, Problem};
 use anyhow::Context;
 use clap::Parser;
@@ -28,6 +34,8 @@ const USAGE: u8 = 64;
 enum Failure {
     /// Said before any socket is open.
     Configuration(Vec<Problem>),
+    /// A node that was started ended with this exit code, after saying why.
+    Ended(String, u8),
     Other(anyhow::Error),
 }
 
@@ -50,11 +58,15 @@ fn main() -> ExitCode {
         eprintln!("{error}");
         return ExitCode::from(USAGE);
     }
-    match run(cli.command) {
+    match run(cli.command, cli.log, cli.log_format) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Configuration(problems)) => {
             problems.iter().for_each(|problem| eprintln!("{problem}"));
             ExitCode::from(USAGE)
+        }
+        Err(Failure::Ended(what, code)) => {
+            eprintln!("enfilade: {what}");
+            ExitCode::from(code)
         }
         Err(Failure::Other(error)) => {
             eprintln!("enfilade: {error:#}");
@@ -63,10 +75,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> Result<(), Failure> {
+fn run(command: Command, log: String, log_format: LogFormat) -> Result<(), Failure> {
     match command {
         Command::Up(up) if up.dump_config => dump(&up.sources),
-        Command::Up(up) => serve(up),
+        Command::Up(up) => in_runtime(up::run(up, log, log_format)),
+        Command::Serve(serve) => node(serve),
+        Command::Keys { out } => Ok(keys::make(&out)?),
         Command::Demo(demo) => in_runtime(demo::run(demo)),
         Command::Check(sources) => load(&sources).map(|_| ()),
         Command::DumpConfig(sources) => dump(&sources),
@@ -75,47 +89,16 @@ fn run(command: Command) -> Result<(), Failure> {
     }
 }
 
-/// Without configuration the node gets demo upstreams, and its state goes with it unless a place for it was given.
-fn serve(up: Up) -> Result<(), Failure> {
-    let sources = up.sources;
-    if sources.config.is_some() || sources.mcp_json.is_some() {
-        return in_runtime(node(load(&sources)?, None));
-    }
-    let mut config = load_with(&sources, demo::upstreams())?;
-    let temporary = match sources.data_dir {
-        Some(_) => None,
-        None => Some(tempfile::Builder::new().prefix("enfilade-").tempdir().context("no temporary directory")?),
-    };
-    if let Some(dir) = &temporary {
-        config.data_dir = dir.path().to_owned();
-    }
-    in_runtime(async {
-        let demo = demo::Servers::start(&mut config.upstreams).await?;
-        node(config, Some(demo)).await
+/// One node, from its configuration to its end.
+fn node(options: Serve) -> Result<(), Failure> {
+    let config = load_node(&options.sources, &options.node, Vec::new())?;
+    in_runtime(async move {
+        let signals = Signals::catch().context("cannot catch signals")?;
+        if options.with_parent {
+            serve::end_with_parent()?;
+        }
+        serve::until_stopped(config, signals, false).await
     })
-}
-
-/// Serves until a signal.
-async fn node(config: Config, demo: Option<demo::Servers>) -> Result<(), Failure> {
-    let signals = Signals::catch().context("cannot catch signals")?;
-    let mut gateway = compose(config).await?;
-    announce::ready(&gateway.urls);
-    if let (Some(_), Some(url)) = (&demo, gateway.urls.first()) {
-        announce::try_it(url);
-    }
-    let failed = tokio::select! {
-        () = signals.first() => None,
-        error = gateway.failed() => Some(error),
-    };
-    let shutdown = gateway.stop().await;
-    if let Some(demo) = demo {
-        demo.stop().await;
-    }
-    match (failed, shutdown.late()) {
-        (Some(error), _) => Err(error.into()),
-        (None, []) => Ok(()),
-        (None, late) => Err(anyhow::anyhow!("did not stop in time: {}", late.join(", ")).into()),
-    }
 }
 
 fn load(sources: &Sources) -> Result<Config, Failure> {
@@ -123,7 +106,15 @@ fn load(sources: &Sources) -> Result<Config, Failure> {
 }
 
 fn load_with(sources: &Sources, given: Vec<enfilade_upstream::Config>) -> Result<Config, Failure> {
-    config::load(sources, given, &|name| std::env::var(name).ok()).map_err(Failure::Configuration)
+    load_node(sources, &NodeOptions::default(), given)
+}
+
+fn load_node(
+    sources: &Sources,
+    node: &NodeOptions,
+    given: Vec<enfilade_upstream::Config>,
+) -> Result<Config, Failure> {
+    config::load(sources, node, given, &|name| std::env::var(name).ok()).map_err(Failure::Configuration)
 }
 
 fn dump(sources: &Sources) -> Result<(), Failure> {

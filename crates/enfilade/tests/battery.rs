@@ -35,7 +35,7 @@ impl Gateway {
         let folder = Folder::new();
         let file = folder.file("c.yaml", &yaml);
         let data = folder.text("data");
-        let server = Server::start(&["--log", "off", "up", "--config", &file, "--data-dir", &data]);
+        let server = Server::start(&["--log", "off", "up", "--nodes", "1", "--config", &file, "--data-dir", &data]);
         Self { server, _folder: folder, _upstreams: running }
     }
 

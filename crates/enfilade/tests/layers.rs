@@ -5,26 +5,34 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 /// From the bottom to the top. A crate may use crates of lower layers only.
-const LAYERS: [&[&str]; 7] = [
+const LAYERS: [&[&str]; 8] = [
     &["enfilade-mcp", "enfilade-registry"],
-    &["enfilade-journal", "enfilade-runtime"],
-    &["enfilade-upstream"],
-    &["enfilade-session"],
+    &["enfilade-journal", "enfilade-proto", "enfilade-runtime"],
+    &["enfilade-membership", "enfilade-mesh", "enfilade-upstream"],
+    &["enfilade-raft", "enfilade-session"],
     &["enfilade-edge"],
-    &["enfilade-testkit"],
+    &["enfilade-cluster"],
+    &["enfilade-sim", "enfilade-testkit"],
     &["enfilade"],
 ];
 
 /// Programs of their own, which use the gateway only over the network.
-const TOOLS: [&str; 2] = ["enfilade-bench", "interop-rmcp-client"];
+const TOOLS: [&str; 3] = ["enfilade-bench", "enfilade-drills", "interop-rmcp-client"];
+
+/// Libraries that only the named crates may use: everybody else sees what these make of them.
+const KEPT: [(&str, &[&str]); 3] = [
+    ("foca", &["enfilade-membership"]),
+    ("openraft", &["enfilade-raft"]),
+    ("tonic", &["enfilade-mesh", "enfilade-proto"]),
+];
 
 /// What a crate must not use, however low it lies.
 const FORBIDDEN: [(&str, &[&str]); 6] = [
     ("enfilade-mcp", &["tokio", "hyper", "rmcp"]),
     ("enfilade-registry", &["tokio", "hyper", "getrandom"]),
     // Who stands behind the registry's traits is not theirs to know.
-    ("enfilade-session", &["enfilade-journal", "hyper", "rmcp"]),
-    ("enfilade-edge", &["enfilade-journal", "enfilade-upstream", "rmcp"]),
+    ("enfilade-session", &["enfilade-journal", "enfilade-raft", "hyper", "rmcp"]),
+    ("enfilade-edge", &["enfilade-journal", "enfilade-raft", "enfilade-upstream", "rmcp"]),
     ("enfilade-upstream", &["enfilade-registry", "enfilade-session", "rmcp"]),
     ("enfilade-testkit", &["enfilade-mcp", "enfilade-session", "enfilade-edge", "enfilade-upstream"]),
 ];
@@ -79,6 +87,15 @@ fn what_is_forbidden_is_not_used() {
         assert!(!used.is_empty(), "{name}");
         for other in forbidden {
             assert!(!used.contains(*other), "{name} must not use {other}");
+        }
+    }
+}
+
+#[test]
+fn libraries_that_are_kept_by_a_crate_are_used_by_no_other() {
+    for (name, used) in &dependencies() {
+        for (library, keepers) in KEPT {
+            assert!(!used.contains(library) || keepers.contains(&name.as_str()), "{name} must not use {library}");
         }
     }
 }

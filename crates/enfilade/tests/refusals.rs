@@ -63,6 +63,38 @@ fn a_configuration_is_refused_with_its_place() {
 }
 
 #[test]
+fn a_section_cluster_is_refused_with_its_place() {
+    let table = [
+        ("cluster: {nodes: 3}", "F:2:11:", "nodes"),
+        ("cluster: {node: A, voters: [a], keys: k}", "F:2:17:", "lower-case"),
+        ("cluster: {voters: [a], keys: k, seeds: [\"h:1\"]}", "F:2:10:", "node \"\""),
+        ("cluster: {name: \"\", node: a, voters: [a], keys: k}", "F:2:17:", "name \"\""),
+        ("cluster: {node: a, voters: [a]}", "F:2:10:", "enfilade keys"),
+        ("cluster: {node: a, voters: [a], link: \"0.0.0.0:1\"}", "F:2:", "link_advertise"),
+        ("cluster: {node: a, voters: [a], keys: k, gossip: \"0.0.0.0:1\"}", "F:2:50:", "gossip_advertise"),
+        ("cluster: {node: a, voters: [a], keys: k, gossip_advertise: \"0.0.0.0:1\"}", "F:2:60:", "others can reach"),
+        ("cluster: {node: a, voters: [a], keys: k, link_advertise: h}", "F:2:58:", "HOST:PORT"),
+        ("cluster: {node: a, voters: [a], keys: k, seeds: [\"h:1\", h]}", "F:2:57:", "HOST:PORT"),
+        ("cluster: {node: a, keys: k}", "F:2:10:", "1, 3 or 5 voters"),
+        ("cluster: {node: a, voters: [a, b], keys: k}", "F:2:28:", "1, 3 or 5 voters"),
+        ("cluster: {node: a, voters: [a, b, b], keys: k}", "F:2:35:", "there already"),
+        ("cluster: {node: c, voters: [a], keys: k}", "F:2:10:", "at least one other node"),
+        ("cluster: {node: a, voters: [a], keys: k, roles: [edge]}", "F:2:29:", "role registry"),
+        ("cluster: {node: a, voters: [b], seeds: [\"h:1\"], keys: k, roles: []}", "F:2:65:", "at least one role"),
+        ("cluster: {node: a, voters: [a], keys: k, roles: [king]}", "F:2:50:", "king"),
+        ("cluster: {node: a, voters: [a], keys: k, timing: {act_ms: 0}}", "F:2:51:", "act_ms is 0"),
+        ("cluster: {node: a, voters: [a], keys: k, timing: {give_away_ms: 2001}}", "F:2:51:", "raise give_away_ms"),
+    ];
+    for (section, place, text) in table {
+        let (code, lines) = check(&format!("upstreams: [{{name: a, command: c}}]\n{section}\n"));
+        assert_eq!(code, Some(64), "{section}\n{lines:?}");
+        assert!(lines.iter().any(|line| line.starts_with(place) && line.contains(text)), "{section}\n{lines:?}");
+    }
+    let good = "upstreams: [{name: a, command: c}]\ncluster: {node: a, voters: [a], keys: k}\n";
+    assert_eq!(check(good), (Some(0), vec![]));
+}
+
+#[test]
 fn all_that_is_wrong_is_said_at_once() {
     let yaml = "upstreams:\n  - {name: A, command: c}\n  - {name: b, url: \"ftp://x\"}\nservers:\n  - {name: s, upstreams: [x, y]}\n";
     let (code, lines) = check(yaml);
@@ -110,7 +142,7 @@ fn an_upstream_is_blamed_on_the_file_that_it_is_from() {
 
 #[test]
 fn command_lines_are_refused() {
-    let table: [(&[&str], &str); 8] = [
+    let table: [(&[&str], &str); 13] = [
         (&[], "Usage"),
         (&["rise"], "unrecognized subcommand"),
         (&["up", "--listen", "nowhere"], "invalid socket address"),
@@ -118,6 +150,11 @@ fn command_lines_are_refused() {
         (&["up", "--listen", "[::]:0"], "allow_remote"),
         (&["up", "--config", "/nonexistent/enfilade.yaml"], "cannot be read"),
         (&["--log", "a=b=c", "up"], "--log"),
+        (&["up", "--nodes", "0"], "--nodes"),
+        (&["up", "--listen", "127.0.0.1:65534"], "no port for node 3"),
+        (&["serve"], "no upstream"),
+        (&["serve", "--config", "Cargo.toml", "--seed"], "--seed"),
+        (&["keys"], "--out"),
         (&["demo", "--stdio", "--listen", "127.0.0.1:0"], "cannot be used with"),
     ];
     for (args, text) in table {

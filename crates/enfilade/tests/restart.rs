@@ -22,7 +22,7 @@ const ANYWHERE: &str = "127.0.0.1:0";
 /// A gateway with this configuration.
 fn gateway(folder: &Folder, yaml: &str) -> Server {
     let file = folder.file("c.yaml", &format!("listen: [{{address: \"{ANYWHERE}\"}}]\n{yaml}"));
-    Server::start(&["--log", "off", "up", "--config", &file, "--data-dir", &folder.text("data")])
+    Server::start(&["--log", "off", "up", "--nodes", "1", "--config", &file, "--data-dir", &folder.text("data")])
 }
 
 /// Counts the announcements of changed tools that a client hears on a stream.

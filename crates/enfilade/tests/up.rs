@@ -18,7 +18,7 @@ fn parts(command: &str) -> (Vec<(String, String)>, String) {
 
 #[test]
 fn without_configuration_both_eras_reach_the_demo_at_once() {
-    let mut server = Server::start(&["up", "--listen", "127.0.0.1:0"]);
+    let mut server = Server::start(&["up", "--nodes", "1", "--listen", "127.0.0.1:0"]);
     assert_eq!(server.line(), "try it:");
     let command = server.line();
     assert!(command.starts_with("curl ") && command.contains(&server.url), "{command}");
@@ -45,7 +45,7 @@ fn mcp_json_with_a_stdio_upstream() {
     }});
     let file = folder.file("mcp.json", &document.to_string());
     let data = folder.text("data");
-    let mut command = enfilade(&["up", "--mcp-json", &file, "--listen", "127.0.0.1:0", "--data-dir", &data]);
+    let mut command = enfilade(&["up", "--nodes", "1", "--mcp-json", &file, "--listen", "127.0.0.1:0", "--data-dir", &data]);
     command.env("PROGRAM", program).env("SELF", "me");
     let server = Server::start_command(command);
     // One upstream alone keeps its names.
@@ -67,7 +67,7 @@ fn virtual_servers_and_a_legacy_upstream() {
         demo.url
     );
     let file = folder.file("c.yaml", &yaml);
-    let mut server = Server::start(&["up", "--config", &file, "--data-dir", &folder.text("data")]);
+    let mut server = Server::start(&["up", "--nodes", "1", "--config", &file, "--data-dir", &folder.text("data")]);
     let second = server.line();
     let second = second.strip_prefix("ready ").expect("a second server");
     assert!(server.url.ends_with("/one") && second.ends_with("/deep/two"), "{} {second}", server.url);
@@ -87,18 +87,18 @@ fn sessions_survive_a_restart() {
     let folder = Folder::new();
     let yaml = format!("listen: [{{address: \"127.0.0.1:0\"}}]\nupstreams: [{{name: a, url: \"{}\"}}]\n", demo.url);
     let (file, data) = (folder.file("c.yaml", &yaml), folder.text("data"));
-    let first = Server::start(&["up", "--config", &file, "--data-dir", &data]);
+    let first = Server::start(&["up", "--nodes", "1", "--config", &file, "--data-dir", &data]);
     let mut session = Session::open(&first.url);
     let echo = json!({"name": "echo", "arguments": {"text": "still here"}});
     assert_eq!(session.ask("tools/call", echo.clone())["result"]["content"][0]["text"], "still here");
     assert_eq!(first.stop(), 0);
 
-    let second = Server::start(&["up", "--config", &file, "--data-dir", &data]);
+    let second = Server::start(&["up", "--nodes", "1", "--config", &file, "--data-dir", &data]);
     let answer = session.moved_to(&second.url).ask("tools/call", echo);
     assert_eq!(answer["result"]["content"][0]["text"], "still here", "{answer}");
 
     // The directory has one user at a time.
-    let third = enfilade(&["up", "--config", &file, "--data-dir", &data]).stdout(Stdio::piped()).output();
+    let third = enfilade(&["up", "--nodes", "1", "--config", &file, "--data-dir", &data]).stdout(Stdio::piped()).output();
     let third = third.expect("the binary runs");
     assert_eq!(third.status.code(), Some(1), "{}", String::from_utf8_lossy(&third.stderr));
     assert_eq!(third.stdout, b"");
@@ -109,7 +109,7 @@ fn sessions_survive_a_restart() {
 #[test]
 fn either_signal_stops_in_order() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
-        let mut server = Server::start(&["up", "--listen", "127.0.0.1:0"]);
+        let mut server = Server::start(&["up", "--nodes", "1", "--listen", "127.0.0.1:0"]);
         server.signal(signal);
         assert_eq!(server.end(), 0, "{signal}");
     }
@@ -119,7 +119,7 @@ fn either_signal_stops_in_order() {
 fn a_taken_address_is_an_error_but_not_of_usage() {
     let demo = Server::start(&["demo", "--listen", "127.0.0.1:0"]);
     let address = demo.url.trim_start_matches("http://").trim_end_matches("/mcp");
-    let output = common::run(&["up", "--listen", address]);
+    let output = common::run(&["up", "--nodes", "1", "--listen", address]);
     let error = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{error}");
     assert!(error.contains(address), "{error}");
@@ -144,7 +144,7 @@ fn a_second_signal_ends_at_once() {
         demo.url
     );
     let file = folder.file("c.yaml", &yaml);
-    let mut server = Server::start(&["up", "--config", &file, "--data-dir", &folder.text("data")]);
+    let mut server = Server::start(&["up", "--nodes", "1", "--config", &file, "--data-dir", &folder.text("data")]);
     let url = server.url.clone();
     // A call that keeps the node from stopping; it is cut off, whatever its answer then looks like.
     let caller = std::thread::spawn(move || std::panic::catch_unwind(|| call_modern(&url, "hang", &json!({}))));

@@ -23,10 +23,7 @@ pub(crate) struct Listing {
 
 /// Makes the directory if need be and takes its lock, which lasts as long as the file is open.
 pub(crate) fn lock(dir: &Path) -> Result<File, JournalError> {
-    fs::create_dir_all(dir).tried("create", dir)?;
-    if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        sync_dir(parent)?;
-    }
+    make_dir(dir)?;
     let path = dir.join("lock");
     let file =
         OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path).tried("open", &path)?;
@@ -34,6 +31,15 @@ pub(crate) fn lock(dir: &Path) -> Result<File, JournalError> {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(JournalError::Locked { dir: dir.to_owned() }),
         Err(TryLockError::Error(source)) => Err(JournalError::Io { what: "lock", path, source }),
+    }
+}
+
+/// Makes the directory if need be, so that its name lasts.
+pub(crate) fn make_dir(dir: &Path) -> Result<(), JournalError> {
+    fs::create_dir_all(dir).tried("create", dir)?;
+    match dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        Some(parent) => sync_dir(parent),
+        None => Ok(()),
     }
 }
 

@@ -6,7 +6,7 @@ use crate::JournalError;
 /// Most bytes in one batch: what a reader allocates for a length it has not checked yet.
 pub const BATCH_BYTES_MAX: usize = 64 << 20;
 
-const HEAD_LEN: usize = 20;
+pub(crate) const HEAD_LEN: usize = 20;
 const CRC_LEN: usize = 4;
 
 /// Records at consecutive indexes.
@@ -42,13 +42,15 @@ pub(crate) fn encode(bytes: &mut Vec<u8>, salt: u64, first_index: u64, records: 
     Ok(())
 }
 
+/// Bytes of the whole frame whose head `bytes` start with.
+pub(crate) fn len(bytes: &[u8]) -> Option<usize> {
+    let payload_len = u32_at(bytes, 4)? as usize;
+    (payload_len <= BATCH_BYTES_MAX).then_some(HEAD_LEN + payload_len)
+}
+
 /// The frame that `bytes` start with, if its checksum holds.
 pub(crate) fn decode(salt: u64, bytes: &[u8]) -> Option<Frame<'_>> {
-    let payload_len = u32_at(bytes, 4)? as usize;
-    if payload_len > BATCH_BYTES_MAX {
-        return None;
-    }
-    let whole = bytes.get(..HEAD_LEN + payload_len)?;
+    let whole = bytes.get(..len(bytes)?)?;
     if u32_at(whole, 0)? != checksum(salt, &whole[CRC_LEN..]) {
         return None;
     }

@@ -41,9 +41,28 @@ pub struct Recovered {
     pub snapshot_index: u64,
     /// The records after it, at consecutive indexes.
     pub records: Vec<(u64, Vec<u8>)>,
+    /// The batches that they are in: the index of the first record of each, and its place.
+    pub places: Vec<(u64, BatchPlace)>,
     /// Bytes that a crash left of a batch nobody was told of. They are gone now. (A batch that was
     /// the last one and rotted on the disk looks the same.)
     pub torn_bytes: u64,
+}
+
+/// Where in the log a batch is, as long as no snapshot replaces it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchPlace {
+    segment: u64,
+    offset: u64,
+}
+
+impl BatchPlace {
+    /// Reads the batch again: the index of its first record, and its records.
+    ///
+    /// # Errors
+    /// The batch is no longer there, or damaged, or the system refuses.
+    pub fn read(self, dir: &Path) -> Result<(u64, Vec<Vec<u8>>), JournalError> {
+        segment::read_batch(&files::segment_path(dir, self.segment), self.offset)
+    }
 }
 
 impl Journal {
@@ -163,9 +182,19 @@ impl Journal {
         if self.failed { Err(JournalError::Failed) } else { Ok(()) }
     }
 
+    /// Where the next batch will be.
+    pub fn next_place(&self) -> BatchPlace {
+        BatchPlace { segment: self.segment.first_index, offset: self.segment.len }
+    }
+
     /// The index of the last record; 0 before the first.
     pub fn last_index(&self) -> u64 {
         self.last_index
+    }
+
+    /// The index of the newest snapshot; 0 without one.
+    pub fn snapshot_index(&self) -> u64 {
+        self.snapshot_index
     }
 
     /// Bytes of log on the disk.
@@ -205,7 +234,7 @@ impl Compaction {
     /// # Errors
     /// The system refuses; the journal is whole without it.
     pub fn write(self, snapshot: &[u8]) -> Result<Compacted, JournalError> {
-        snapshot::write(&self.dir, self.index, snapshot)?;
+        snapshot::write(&self.dir, self.index, &[snapshot])?;
         Ok(Compacted { index: self.index, bytes: snapshot.len() as u64 })
     }
 }
@@ -241,6 +270,10 @@ fn scan_all(segments: Vec<(u64, PathBuf)>, recovered: &mut Recovered) -> Result<
             return Err(JournalError::corrupt(&path, 0, "records before this file are missing"));
         }
         recovered.records.append(&mut scanned.records);
+        let segment = scanned.first_index;
+        recovered
+            .places
+            .extend(scanned.frames.iter().map(|(index, offset)| (*index, BatchPlace { segment, offset: *offset })));
         recovered.torn_bytes += scanned.torn_bytes;
         all.push(scanned);
     }

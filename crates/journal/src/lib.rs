@@ -9,8 +9,10 @@ mod journal;
 pub mod local;
 mod segment;
 mod snapshot;
+mod snapshots;
 
 pub use error::JournalError;
 pub use frame::BATCH_BYTES_MAX;
-pub use journal::{Compacted, Compaction, Journal, Recovered};
+pub use journal::{BatchPlace, Compacted, Compaction, Journal, Recovered};
 pub use local::{LocalConfig, LocalRegistry, NowMs, OpenError};
+pub use snapshots::Snapshots;

@@ -4,6 +4,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::Write as _;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::JournalError;
@@ -32,6 +33,8 @@ pub(crate) struct Scanned {
     /// The index of the last record; one less than the first if there is none.
     pub(crate) last_index: u64,
     pub(crate) records: Vec<(u64, Vec<u8>)>,
+    /// The index of the first record of each batch, and where it is.
+    pub(crate) frames: Vec<(u64, u64)>,
     /// Bytes of sound frames and header.
     pub(crate) sound_len: u64,
     /// Bytes after those: the trace of a crash.
@@ -101,6 +104,7 @@ pub(crate) fn scan(path: &Path, name_index: u64, after: u64, is_last: bool) -> R
         first_index,
         last_index: first_index.saturating_sub(1),
         records: Vec::new(),
+        frames: Vec::new(),
         sound_len: 0,
         torn_bytes: 0,
         salt,
@@ -110,6 +114,7 @@ pub(crate) fn scan(path: &Path, name_index: u64, after: u64, is_last: bool) -> R
         if frame.first_index != scanned.last_index + 1 {
             return Err(JournalError::corrupt(path, at, "records are missing"));
         }
+        scanned.frames.push((frame.first_index, at as u64));
         for record in frame.records {
             scanned.last_index += 1;
             if scanned.last_index > after {
@@ -124,6 +129,24 @@ pub(crate) fn scan(path: &Path, name_index: u64, after: u64, is_last: bool) -> R
     }
     (scanned.sound_len, scanned.torn_bytes) = (at as u64, torn.len() as u64);
     Ok(Some(scanned))
+}
+
+/// Reads the one batch at `offset`.
+pub(crate) fn read_batch(path: &Path, offset: u64) -> Result<(u64, Vec<Vec<u8>>), JournalError> {
+    let file = File::open(path).tried("open", path)?;
+    let mut head = [0; HEAD_LEN];
+    file.read_exact_at(&mut head, 0).tried("read", path)?;
+    let Some((_, salt)) = read_head(path, &head)? else {
+        return Err(JournalError::corrupt(path, 0, "the header is damaged"));
+    };
+    let corrupt = || JournalError::corrupt(path, offset as usize, "a batch does not match its checksum");
+    let mut bytes = vec![0; frame::HEAD_LEN];
+    file.read_exact_at(&mut bytes, offset).tried("read", path)?;
+    let len = frame::len(&bytes).ok_or_else(corrupt)?;
+    bytes.resize(len, 0);
+    file.read_exact_at(&mut bytes, offset).tried("read", path)?;
+    let frame = frame::decode(salt, &bytes).ok_or_else(corrupt)?;
+    Ok((frame.first_index, frame.records.into_iter().map(<[u8]>::to_vec).collect()))
 }
 
 /// First index and salt, if the header is whole.

@@ -14,20 +14,21 @@ const MAGIC: &[u8; 8] = b"ENFSNAPS";
 const FORMAT: u32 = 1;
 const HEAD_LEN: usize = 32;
 
-/// Writes a snapshot; when it returns, the snapshot is durable under its name.
-pub(crate) fn write(dir: &Path, index: u64, content: &[u8]) -> Result<(), JournalError> {
+/// Writes a snapshot, whose content comes in parts; when it returns, it is durable under its name.
+pub(crate) fn write(dir: &Path, index: u64, content: &[&[u8]]) -> Result<(), JournalError> {
+    let len: usize = content.iter().map(|part| part.len()).sum();
     let mut head = [0; HEAD_LEN];
     head[..8].copy_from_slice(MAGIC);
     head[8..12].copy_from_slice(&FORMAT.to_le_bytes());
     head[12..20].copy_from_slice(&index.to_le_bytes());
-    head[20..28].copy_from_slice(&(content.len() as u64).to_le_bytes());
+    head[20..28].copy_from_slice(&(len as u64).to_le_bytes());
     let crc = checksum(&head, content);
     head[28..].copy_from_slice(&crc.to_le_bytes());
 
     let unfinished = files::unfinished_snapshot_path(dir, index);
     let mut file = File::create(&unfinished).tried("create", &unfinished)?;
     file.write_all(&head)
-        .and_then(|()| file.write_all(content))
+        .and_then(|()| content.iter().try_for_each(|part| file.write_all(part)))
         .and_then(|()| file.sync_all())
         .tried("write", &unfinished)?;
     fs::rename(&unfinished, files::snapshot_path(dir, index)).tried("rename", &unfinished)?;
@@ -49,7 +50,7 @@ pub(crate) fn read(path: &Path, index: u64) -> Result<Vec<u8>, JournalError> {
     if u64_at(head, 20) != Some(content.len() as u64) {
         return Err(corrupt("the content has another length"));
     }
-    if u32_at(head, 28) != Some(checksum(head, content)) {
+    if u32_at(head, 28) != Some(checksum(head, &[content])) {
         return Err(corrupt("the content does not match its checksum"));
     }
     if u64_at(head, 12) != Some(index) {
@@ -59,9 +60,11 @@ pub(crate) fn read(path: &Path, index: u64) -> Result<Vec<u8>, JournalError> {
     Ok(bytes)
 }
 
-fn checksum(head: &[u8], content: &[u8]) -> u32 {
+fn checksum(head: &[u8], content: &[&[u8]]) -> u32 {
     let mut hash = crc32fast::Hasher::new();
     hash.update(&head[..28]);
-    hash.update(content);
+    for part in content {
+        hash.update(part);
+    }
     hash.finalize()
 }

@@ -4,7 +4,9 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use crate::{Command, Counts, Ended, Limits, Outcome, Refusal, SessionId, SessionRecord, Slot};
+use crate::{
+    ClusterId, Command, Counts, Ended, Limits, Members, Outcome, Refusal, SessionId, SessionRecord, Slot, SlotTable,
+};
 
 /// The registry as applied on this node. Never waits for a disk or another node.
 pub trait Reader: Send + Sync {
@@ -31,6 +33,15 @@ pub trait Reader: Send + Sync {
 
     /// The index up to which this node has applied.
     fn index(&self) -> u64;
+
+    /// The slot table. Cheap: a reference to what all readers share.
+    fn slot_table(&self) -> Arc<SlotTable>;
+
+    /// The members. Cheap like [`Reader::slot_table`].
+    fn members(&self) -> Arc<Members>;
+
+    /// The cluster, once founded.
+    fn cluster(&self) -> Option<ClusterId>;
 }
 
 /// A future in a box, so that [`Writer`] can be a trait object.

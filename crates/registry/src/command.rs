@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Limits, NewSession, SessionId, SessionRecord, UpstreamBinding};
+use crate::{
+    ClusterId, CopyId, Generation, Limits, MoveId, NewSession, NodeId, Roles, Run, SessionId, SessionRecord, Slot,
+    Term, UpstreamBinding,
+};
 
 /// Format of the bytes that [`Command::encode`] writes: their first byte. The rest is JSON.
 pub const COMMAND_FORMAT: u8 = 1;
@@ -92,6 +95,92 @@ pub enum Command {
         #[serde(with = "crate::id::stored::pairs")]
         idle: Vec<(SessionId, u64)>,
     },
+    /// Founds the cluster: its first command. Repeated it changes nothing; another id is refused.
+    Found {
+        /// The cluster's id.
+        cluster: ClusterId,
+    },
+    /// A node started. A later run takes the place of the earlier one, whose slots wait for a [`Command::Take`].
+    Register {
+        /// The run that starts.
+        run: Run,
+        /// What people call the node.
+        name: Arc<str>,
+        /// `host:port` of its links.
+        link: Arc<str>,
+        /// What it does.
+        roles: Roles,
+        /// The highest command format that it supports.
+        formats: u32,
+    },
+    /// Begins or ends to empty a node.
+    Drain {
+        /// Which.
+        node: NodeId,
+        /// Begins or ends.
+        on: bool,
+    },
+    /// Removes a node for ever. Refused while a slot names it.
+    Remove {
+        /// Which.
+        node: NodeId,
+    },
+    /// A leader of the registry begins. From here on no [`Command::Take`] that an earlier one decided on is obeyed,
+    /// however late it arrives: it knows nothing of what this leader acknowledges.
+    Lead {
+        /// Its Raft term. A lower one than the present is refused.
+        epoch: u64,
+    },
+    /// A run lost its lease for good: its slots go to their in-sync live seconds, else to the least loaded of `live`.
+    /// Where it was second, there is none now.
+    Take {
+        /// The lost run.
+        lost: Run,
+        /// The runs that hold a lease, as the leader sees it.
+        live: Vec<Run>,
+        /// The leader that decided it, by its [`Command::Lead`].
+        epoch: u64,
+        /// The index that it had applied then. What the run was given later is not meant.
+        upto: u64,
+    },
+    /// Gives slots without an owner to the least loaded of `live`.
+    Assign {
+        /// The runs that hold a lease, as the leader sees it.
+        live: Vec<Run>,
+    },
+    /// Chooses the second of slots that have none, or one that drains or restarted. It is not in sync.
+    Seconds {
+        /// The slots, as the planner saw them.
+        slots: Vec<(Slot, Term)>,
+        /// The second.
+        second: Run,
+    },
+    /// The owner says whether the second has everything. Copies that were given up since are not meant.
+    InSync {
+        /// The slots and which copy of each.
+        slots: Vec<(Slot, Term, CopyId)>,
+        /// The second.
+        second: Run,
+        /// Whether it has everything.
+        in_sync: bool,
+    },
+    /// Begins to move slots. The id of the move is the index of the commit.
+    Move {
+        /// The slots, as the planner saw them.
+        slots: Vec<(Slot, Term)>,
+        /// Where to.
+        to: Run,
+    },
+    /// The target has everything: it becomes the owner, and the owner its in-sync second.
+    Done {
+        /// Slots and their moves.
+        moves: Vec<(Slot, MoveId)>,
+    },
+    /// The move ends where it began, under a new term.
+    Abort {
+        /// Slots and their moves.
+        moves: Vec<(Slot, MoveId)>,
+    },
 }
 
 /// Why bytes are not a command.
@@ -177,6 +266,15 @@ pub enum Outcome {
         /// Touched sessions that do not exist: their owner may let go of them.
         unknown: Vec<SessionId>,
     },
+    /// The slots to which the command applied, in order. Those that were not as the proposer saw them are left out.
+    Slots(Vec<Slot>),
+    /// The slots that move now.
+    Moving {
+        /// The move.
+        id: MoveId,
+        /// The slots to which the command applied.
+        slots: Vec<Slot>,
+    },
 }
 
 impl Outcome {
@@ -184,7 +282,15 @@ impl Outcome {
     pub fn ended(&self) -> &[Ended] {
         match self {
             Outcome::Ended(ended) | Outcome::Ticked { ended, .. } => ended,
-            Outcome::Done | Outcome::Created(_) | Outcome::Touched { .. } => &[],
+            _ => &[],
+        }
+    }
+
+    /// The slots to which the command applied.
+    pub fn slots(&self) -> &[Slot] {
+        match self {
+            Outcome::Slots(slots) | Outcome::Moving { slots, .. } => slots,
+            _ => &[],
         }
     }
 }
@@ -235,4 +341,34 @@ pub enum Refusal {
         /// The last index applied.
         applied: u64,
     },
+    /// The cluster was founded under another id.
+    #[error("this is another cluster")]
+    OtherCluster,
+    /// The node was removed; its id is never used again.
+    #[error("the node was removed from the cluster")]
+    NodeRemoved,
+    /// There is no such member.
+    #[error("no such node")]
+    UnknownNode,
+    /// A later run, or another process of this generation, is registered.
+    #[error("run {} of the node is registered already", registered.0)]
+    OldRun {
+        /// The registered generation.
+        registered: Generation,
+    },
+    /// Slots name the node.
+    #[error("the node is owner, second or target of {slots} slots")]
+    NodeInUse {
+        /// How many.
+        slots: usize,
+    },
+    /// A later leader began.
+    #[error("a leader of epoch {epoch} began")]
+    OldLeader {
+        /// The present leader's.
+        epoch: u64,
+    },
+    /// More entries than there are slots.
+    #[error("too many slots in one command")]
+    TooManySlots,
 }

@@ -3,8 +3,8 @@
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use crate::{
-    BoxFuture, Command, Counts, Limits, OnEnded, Outcome, Reader, Refusal, SessionId, SessionRecord, Slot,
-    StateMachine, WriteError, Writer,
+    BoxFuture, ClusterId, Command, Counts, Limits, Members, OnEnded, Outcome, Reader, Refusal, SessionId,
+    SessionRecord, Slot, SlotTable, StateMachine, WriteError, Writer,
 };
 
 /// A [`Reader`] and [`Writer`] without a disk.
@@ -86,5 +86,17 @@ impl Reader for MemoryRegistry {
 
     fn index(&self) -> u64 {
         self.state().applied()
+    }
+
+    fn slot_table(&self) -> Arc<SlotTable> {
+        self.state().slots().clone()
+    }
+
+    fn members(&self) -> Arc<Members> {
+        self.state().members().clone()
+    }
+
+    fn cluster(&self) -> Option<ClusterId> {
+        self.state().cluster()
     }
 }

@@ -1,5 +1,6 @@
 //! Snapshots: the whole state as bytes that every release can check before it believes them.
-//! Form: magic ‖ format (u32, big endian) ‖ digest (SHA-256 of the body) ‖ body: a head, then one session a line, JSON.
+//! Form: magic ‖ format (u32, big endian) ‖ digest (SHA-256 of the body) ‖ body, one JSON value a line: a head,
+//! then each slot that is not as in a new registry, then each session.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{Limits, SessionId, SessionRecord, StateMachine};
+use crate::{ClusterId, Limits, Members, SessionId, SessionRecord, Slot, SlotRecord, SlotTable, StateMachine};
 
 /// Format of the snapshots that this release writes.
 pub const SNAPSHOT_FORMAT: u32 = 1;
@@ -20,16 +21,37 @@ const HEAD_LEN: usize = MAGIC.len() + 4 + 32;
 #[derive(Clone, Debug)]
 pub struct Frozen {
     head: Head,
+    slots: Arc<SlotTable>,
     sessions: BTreeMap<SessionId, Arc<SessionRecord>>,
 }
 
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+/// What a registry without a cluster does not have is left out: such a snapshot reads as it always did.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Head {
     applied: u64,
     now_ms: u64,
     limits: Limits,
     sessions: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cluster: Option<ClusterId>,
+    #[serde(default, skip_serializing_if = "Members::is_untouched")]
+    members: Arc<Members>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    epoch: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    map_version: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    slots: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// The slots that a snapshot names.
+fn changed(slots: &SlotTable) -> impl Iterator<Item = (Slot, &SlotRecord)> {
+    slots.iter().filter(|(_, record)| **record != SlotRecord::default())
 }
 
 /// Why bytes are not a snapshot.
@@ -77,6 +99,11 @@ impl Frozen {
         let mut line = Vec::new();
         put_line(&mut line, &self.head);
         sink(&line);
+        for slot in changed(&self.slots) {
+            line.clear();
+            put_line(&mut line, &slot);
+            sink(&line);
+        }
         for record in self.sessions.values() {
             line.clear();
             put_line(&mut line, &**record);
@@ -99,8 +126,13 @@ impl StateMachine {
             now_ms: self.now_ms,
             limits: self.limits,
             sessions: self.sessions.len() as u64,
+            cluster: self.cluster(),
+            members: self.members().clone(),
+            epoch: self.epoch(),
+            map_version: self.map_version(),
+            slots: changed(self.slots()).count() as u64,
         };
-        Frozen { head, sessions: self.sessions.clone() }
+        Frozen { head, slots: self.slots().clone(), sessions: self.sessions.clone() }
     }
 
     /// The state's digest, to compare replicas at one index. Reads everything: not for every command.
@@ -123,6 +155,13 @@ impl StateMachine {
         let head: Head = parse(lines.next().unwrap_or_default())?;
         let mut state = StateMachine::default();
         (state.applied, state.now_ms, state.limits) = (head.applied, head.now_ms, head.limits);
+        state.placement.cluster = head.cluster;
+        state.placement.members = head.members;
+        state.placement.epoch = head.epoch;
+        state.placement.slots = Arc::new(restore_slots(head.map_version, lines.by_ref().take(head.slots as usize))?);
+        if changed(state.slots()).count() as u64 != head.slots {
+            return Err(RestoreError::Malformed("slots are missing".to_owned()));
+        }
         for line in lines {
             let record: SessionRecord = parse(line)?;
             let last = state.sessions.last_key_value().map(|(id, _)| *id);
@@ -137,6 +176,21 @@ impl StateMachine {
         }
         Ok(state)
     }
+}
+
+fn restore_slots<'a>(version: u64, lines: impl Iterator<Item = &'a [u8]>) -> Result<SlotTable, RestoreError> {
+    let mut table = SlotTable::default();
+    let mut last = None;
+    for line in lines {
+        let (slot, record): (Slot, SlotRecord) = parse(line)?;
+        if last.is_some_and(|last| last >= slot) {
+            return Err(RestoreError::Malformed("slots out of order".to_owned()));
+        }
+        last = Some(slot);
+        table.restore(slot, record);
+    }
+    table.restore_version(version);
+    Ok(table)
 }
 
 fn checked_body(bytes: &[u8]) -> Result<&[u8], RestoreError> {

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use crate::index::{Deadlines, Principals};
 use crate::intern::Interner;
+use crate::placement::Placement;
 use crate::{
-    Command, EndReason, Ended, Limits, NewSession, Outcome, Refusal, SessionId, SessionRecord, Slot, TOUCH_MAX,
-    UpstreamBinding,
+    ClusterId, Command, EndReason, Ended, Limits, Members, NewSession, Outcome, Refusal, Run, SessionId, SessionRecord,
+    Slot, SlotTable, TOUCH_MAX, UpstreamBinding,
 };
 
 /// The registry's state. Equal commands at equal indexes make equal states.
@@ -17,6 +18,7 @@ pub struct StateMachine {
     pub(crate) applied: u64,
     pub(crate) now_ms: u64,
     pub(crate) limits: Limits,
+    pub(crate) placement: Placement,
     /// Ordered by slot first: the sessions of a slot are a range of it.
     pub(crate) sessions: BTreeMap<SessionId, Arc<SessionRecord>>,
     deadlines: Deadlines,
@@ -42,6 +44,12 @@ impl StateMachine {
         StateMachine::default()
     }
 
+    /// A registry of fewer slots, for simulations; everything else is alike.
+    pub fn with_slots(count: u16) -> StateMachine {
+        let placement = Placement { slots: Arc::new(SlotTable::with_slots(count)), ..Placement::default() };
+        StateMachine { placement, ..StateMachine::default() }
+    }
+
     /// Applies the command at `index`. Indexes rise; they may leave gaps.
     ///
     /// # Errors
@@ -51,6 +59,19 @@ impl StateMachine {
             return Err(Refusal::OldIndex { applied: self.applied });
         }
         self.applied = index;
+        self.apply_one(index, command)
+    }
+
+    /// Applies the commands of one entry, in order, each as if alone: one that is refused does not hinder the others.
+    pub fn apply_batch(&mut self, index: u64, commands: &[Command]) -> Vec<Result<Outcome, Refusal>> {
+        if index <= self.applied {
+            return vec![Err(Refusal::OldIndex { applied: self.applied }); commands.len()];
+        }
+        self.applied = index;
+        commands.iter().map(|command| self.apply_one(index, command)).collect()
+    }
+
+    fn apply_one(&mut self, index: u64, command: &Command) -> Result<Outcome, Refusal> {
         self.check(command)?;
         Ok(match command {
             Command::Tick { elapsed_ms } => self.tick(*elapsed_ms),
@@ -72,6 +93,18 @@ impl StateMachine {
             Command::Subscribe { id, uri } => self.subscribe(id, uri),
             Command::Unsubscribe { id, uri } => self.unsubscribe(id, uri),
             Command::Touch { idle } => self.touch(idle),
+            Command::Found { .. }
+            | Command::Register { .. }
+            | Command::Drain { .. }
+            | Command::Remove { .. }
+            | Command::Lead { .. }
+            | Command::Take { .. }
+            | Command::Assign { .. }
+            | Command::Seconds { .. }
+            | Command::InSync { .. }
+            | Command::Move { .. }
+            | Command::Done { .. }
+            | Command::Abort { .. } => self.placement.apply(index, command),
         })
     }
 
@@ -98,6 +131,7 @@ impl StateMachine {
             Command::Subscribe { id, uri } => self.check_subscribe(self.known(id)?, uri),
             Command::Touch { idle } if idle.len() <= TOUCH_MAX => Ok(()),
             Command::Touch { .. } => Err(Refusal::TouchTooLong),
+            _ => self.placement.check(command),
         }
     }
 
@@ -299,6 +333,37 @@ impl StateMachine {
     /// The limits in force.
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// The cluster, once founded.
+    pub fn cluster(&self) -> Option<ClusterId> {
+        self.placement.cluster
+    }
+
+    /// The Raft term of the last leader that began, by its [`Command::Lead`].
+    pub fn epoch(&self) -> u64 {
+        self.placement.epoch
+    }
+
+    /// The members. Cheap to clone.
+    pub fn members(&self) -> &Arc<Members> {
+        &self.placement.members
+    }
+
+    /// The slot table. Cheap to clone; a clone does not change.
+    pub fn slots(&self) -> &Arc<SlotTable> {
+        &self.placement.slots
+    }
+
+    /// The index of the last command that changed a slot: orders the watch, rejects nothing.
+    pub fn map_version(&self) -> u64 {
+        self.placement.slots.version()
+    }
+
+    /// What the leader should propose next, given the runs that hold a lease: owners, seconds, and the fewest moves
+    /// that balance within one slot and empty nodes that drain. Nothing if all is as it should be.
+    pub fn plan(&self, live: &[Run]) -> Vec<Command> {
+        self.placement.plan(live)
     }
 
     /// Whether the indexes say what the sessions say. For tests.

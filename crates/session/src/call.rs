@@ -2,6 +2,7 @@
 //! back. Pure but for what it is told; [`crate::run`] does the waiting.
 
 use crate::ask::IMPLEMENTATION;
+use crate::copy::OpenCall;
 use crate::lists::ListKind;
 use crate::live::Live;
 use crate::outlet::Outlet;
@@ -92,7 +93,15 @@ impl Plan {
 
     /// Whether the call may be sent twice.
     pub(crate) fn is_safe(&self) -> bool {
-        self.known.is_some_and(Method::is_safe)
+        match (self.known, &self.name) {
+            (Some(Method::ToolsCall), Some(tool)) => self.site.may_replay(tool, &self.viewer),
+            (known, _) => known.is_some_and(Method::is_safe),
+        }
+    }
+
+    /// The call as the second knows it.
+    pub(crate) fn open_call(&self) -> OpenCall {
+        OpenCall { id: self.id.as_json().into(), safe: self.is_safe() }
     }
 
     /// How long the upstream may be silent, and how long the call may take at most.

@@ -2,21 +2,23 @@
 //! that deals with it.
 
 use crate::config::{Limits, ServerConfig};
+use crate::copy::{Copies, SessionCopy};
+use crate::gate::Gate;
 use crate::handle::Handling;
 use crate::live::Live;
+use crate::lives::Lives;
 use crate::owner::{Caller, HeaderLookup, Legacy, Owner, Reply, ServerId};
 use crate::site::Site;
+use crate::slots::Slots;
 use crate::topics::Hub;
 use crate::view::View;
 use enfilade_mcp::classify::Modern;
 use enfilade_mcp::cursor::CursorKey;
-use enfilade_mcp::{Envelope, RpcError, Version};
-use enfilade_registry::{Command, Ended, Reader, SessionId, SessionKeys, SessionRecord, Writer};
+use enfilade_mcp::{Envelope, RpcError};
+use enfilade_registry::{Command, Ended, Fence, NotServed, Reader, SessionId, SessionKeys, SessionRecord, Writer};
 use enfilade_upstream::Connector;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use parking_lot::Mutex;
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -31,8 +33,6 @@ pub struct NodeConfig {
     pub limits: Limits,
     /// Secret under which cursors are sealed; the same on every node.
     pub cursor_secret: Vec<u8>,
-    /// Differs from that of every earlier run on the same data, such as the time of the start.
-    pub term: u64,
 }
 
 /// Why a node cannot start.
@@ -68,12 +68,12 @@ pub struct Node {
     sites: Vec<Arc<Site>>,
     pub(crate) hub: Arc<Hub>,
     pub(crate) registry: Registry,
-    live: Mutex<HashMap<SessionId, Arc<Live>>>,
+    pub(crate) slots: Arc<dyn Slots>,
+    pub(crate) copies: Arc<dyn Copies>,
+    pub(crate) lives: Lives,
     pub(crate) tasks: TaskTracker,
     pub(crate) calls: Arc<AtomicUsize>,
     stop: CancellationToken,
-    /// In the ids of events: tells this run of the node from earlier ones.
-    term: u64,
 }
 
 impl Node {
@@ -85,6 +85,8 @@ impl Node {
         config: NodeConfig,
         connectors: Vec<Arc<Connector>>,
         registry: Registry,
+        slots: Arc<dyn Slots>,
+        copies: Arc<dyn Copies>,
     ) -> Result<Arc<Self>, ConfigError> {
         let hub = Arc::new(Hub::default());
         let sites: Vec<Arc<Site>> = connectors
@@ -106,11 +108,12 @@ impl Node {
             sites,
             hub,
             registry,
-            live: Mutex::default(),
+            slots,
+            copies,
+            lives: Lives::default(),
             tasks: TaskTracker::new(),
             calls: Arc::default(),
             stop: CancellationToken::new(),
-            term: config.term,
         });
         for site in &node.sites {
             let (watch, stop) = (site.clone().watch(), node.stop.clone());
@@ -128,7 +131,7 @@ impl Node {
     /// Sessions that the registry has ended: whatever they hold here is closed. Does not block.
     pub fn ended(self: &Arc<Self>, ended: &[Ended]) {
         for ended in ended {
-            if let Some(live) = self.live.lock().remove(&ended.id) {
+            if let Some(live) = self.lives.remove(&ended.id) {
                 self.tasks.spawn(async move { live.end().await });
             }
         }
@@ -137,7 +140,7 @@ impl Node {
     /// Ends every stream and upstream session here; sessions stay in the registry.
     pub async fn shutdown(&self) {
         self.stop.cancel();
-        let all: Vec<Arc<Live>> = self.live.lock().drain().map(|(_, live)| live).collect();
+        let all = self.lives.drain();
         all.iter().for_each(|live| live.suspend());
         // What listens on behalf of a session ends with it.
         drop(all);
@@ -162,48 +165,73 @@ impl Node {
         self.stop.clone()
     }
 
-    pub(crate) fn all_live(&self) -> Vec<Arc<Live>> {
-        self.live.lock().values().cloned().collect()
+    /// Lets go of a session, unless it was taken up again meanwhile.
+    pub(crate) fn forget(&self, live: &Arc<Live>) {
+        let mut of_slot = self.lives.of(live.id.slot());
+        if of_slot.get(&live.id).is_some_and(|now| Arc::ptr_eq(now, live)) {
+            of_slot.remove(&live.id);
+        }
     }
 
-    pub(crate) fn forget(&self, id: &SessionId) -> Option<Arc<Live>> {
-        self.live.lock().remove(id)
-    }
-
-    /// The session, if it exists and belongs to this caller.
+    /// The session, if this node may act for it and it exists and belongs to this caller.
     pub(crate) fn session(&self, caller: Caller<'_>, id: SessionId) -> Result<Arc<Live>, Reply> {
+        let fence = self.slots.fence(id.slot()).map_err(Reply::NotServed)?;
         let view = &self.views[caller.server.0];
         let record = self.registry.reader.session(&id).ok_or_else(not_found)?;
         if *record.principal != *caller.principal || *record.server != *view.config.name {
             tracing::warn!(slot = %id.slot(), principal = caller.principal, "session of another principal or server");
             return Err(not_found());
         }
-        let mut all = self.live.lock();
-        let live = match all.get(&id) {
-            Some(live) => live.clone(),
-            None => {
+        let mut of_slot = self.lives.of(id.slot());
+        let (live, older) = match of_slot.get(&id) {
+            Some(live) if live.gate.term() == fence.term => (live.clone(), None),
+            // A fence that was taken before another message's: this one is to ask again.
+            Some(live) if live.gate.term() > fence.term => return Err(Reply::NotServed(NotServed::NotReady)),
+            _ => {
                 // Read again under the lock: whoever ends the session removes it from here after the record is gone.
-                self.registry.reader.session(&id).ok_or_else(not_found)?;
-                let live = self.take_up(record, view);
-                all.insert(id, live.clone());
-                live
+                let record = self.registry.reader.session(&id).ok_or_else(not_found)?;
+                let copy = self.copies.restore(&id);
+                let live = self.take_up(record, view, fence, copy);
+                let older = of_slot.insert(id, live.clone());
+                (live, older)
             }
         };
-        drop(all);
+        drop(of_slot);
+        if let Some(older) = older {
+            older.lose();
+        }
         live.touch();
         Ok(live)
     }
 
-    /// Builds what a session needs here from its record.
-    fn take_up(&self, record: Arc<SessionRecord>, view: &Arc<View>) -> Arc<Live> {
-        let version = Version::parse(&record.version).unwrap_or(Version::LEGACY_LATEST);
+    /// A session that was created just now.
+    pub(crate) fn begin(&self, record: Arc<SessionRecord>, view: &Arc<View>, fence: Fence) -> Arc<Live> {
+        let live = self.live(record, view, fence, None);
+        self.lives.of(live.id.slot()).insert(live.id, live.clone());
+        live
+    }
+
+    /// Builds what a session needs here from its record, and from what this node held of it as the slot's second.
+    pub(crate) fn take_up(
+        &self,
+        record: Arc<SessionRecord>,
+        view: &Arc<View>,
+        fence: Fence,
+        copy: Option<SessionCopy>,
+    ) -> Arc<Live> {
         let watches = !record.subscriptions.is_empty();
-        let live =
-            Live::new(record, version, view.clone(), self.registry.writer.clone(), self.tasks.clone(), self.term);
+        let live = self.live(record, view, fence, copy);
+        // Notices are not copied.
+        live.announce_gap();
         if watches {
             self.tasks.spawn(crate::subscribe::restore(live.clone()));
         }
         live
+    }
+
+    fn live(&self, record: Arc<SessionRecord>, view: &Arc<View>, fence: Fence, copy: Option<SessionCopy>) -> Arc<Live> {
+        let gate = Gate::new(self.slots.clone(), self.copies.clone(), record.id, fence.term);
+        Live::new(record, view.clone(), self.registry.writer.clone(), self.tasks.clone(), gate, copy)
     }
 }
 
@@ -283,7 +311,7 @@ impl Owner for Node {
             let command = Command::EndSession { id: session, reason: enfilade_registry::EndReason::Client };
             match self.registry.writer.submit(command).await {
                 Ok(_) => {
-                    self.forget(&session);
+                    self.lives.remove(&session);
                     live.end().await;
                     Reply::Status(200)
                 }

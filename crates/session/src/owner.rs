@@ -1,12 +1,12 @@
 //! The door between edge and owner: everything that an edge may ask, and everything that it gets back.
 //!
-//! Today the answer is a function call; the same trait will carry frames between nodes.
+//! The node itself is one owner; whoever finds the owner of a slot among several nodes is another.
 
 use crate::stream::EventStream;
 use bytes::Bytes;
 use enfilade_mcp::classify::Modern;
 use enfilade_mcp::{Envelope, Id, RpcError};
-use enfilade_registry::SessionId;
+use enfilade_registry::{NotServed, SessionId};
 use futures::future::BoxFuture;
 
 /// The part of the gateway that runs sessions.
@@ -75,6 +75,11 @@ pub enum Legacy<'a> {
 pub trait HeaderLookup: Send + Sync {
     /// The value, when it is visible ASCII.
     fn header(&self, name: &str) -> Option<&str>;
+
+    /// Names every `Mcp-Param-*` header with its value, for who hands the message on to another node.
+    fn params(&self, each: &mut dyn FnMut(&str, &str)) {
+        let _ = each; // Without any there is nothing to name.
+    }
 }
 
 /// What the edge sends to the client.
@@ -102,6 +107,18 @@ pub enum Reply {
     },
     /// A status without a body (DELETE).
     Status(u16),
+    /// This node does not act for the slot now. Nothing was executed: the message may be sent to another node, or again.
+    NotServed(NotServed),
+    /// The message went to an upstream, and then this node lost the slot: what came of it is not known. Whether it may be
+    /// sent again is for the router to say, who asks [`crate::Node::safe`]; otherwise the answer is [`outcome_unknown`].
+    Lost,
+}
+
+/// The answer to a call whose owner was lost; `safe` calls may be sent again.
+#[must_use]
+pub fn outcome_unknown(safe: bool) -> RpcError {
+    let text = "The gateway node that ran this request was lost before it was answered; its outcome is unknown";
+    RpcError::gateway(safe, text).with("outcome", "\"unknown\"".to_owned())
 }
 
 impl Reply {

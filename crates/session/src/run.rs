@@ -2,6 +2,7 @@
 //! in exactly one of answer, error, deadline, cancel or "outcome unknown".
 
 use crate::call::{Answer, Plan};
+use crate::gate::HOLD_MAX;
 use crate::lists::ListKind;
 use crate::live::{self, Live};
 use crate::stream::Stream;
@@ -20,6 +21,8 @@ pub(crate) enum First {
     Answered(Answer),
     /// It was cancelled by the client, who wants no answer.
     Cancelled,
+    /// The slot of its session is another node's: there is nothing to be said here any more.
+    Lost,
     /// Something came before the answer; the rest follows.
     Streaming(Bytes, Rest),
 }
@@ -40,6 +43,12 @@ enum Step {
 
 /// Sends the call and waits for the first message that concerns the client.
 pub(crate) async fn first(plan: &Arc<Plan>) -> First {
+    let first = first_of(plan).await;
+    // A call that was lost is cancelled, or fails for that reason.
+    if plan.is_lost() { First::Lost } else { first }
+}
+
+async fn first_of(plan: &Arc<Plan>) -> First {
     let exchange = tokio::select! {
         biased;
         exchange = exchange(plan) => exchange,
@@ -50,7 +59,10 @@ pub(crate) async fn first(plan: &Arc<Plan>) -> First {
         Ok(found) => found,
         Err(error) => {
             plan.site.doubt(&error);
-            return First::Answered(plan.failed(&error));
+            return First::Answered(match plan.stateful().filter(|_| error == CallError::Gone) {
+                Some(live) => over(plan, live).await,
+                None => plan.failed(&error),
+            });
         }
     };
     match exchange {
@@ -92,7 +104,7 @@ pub(crate) async fn rest(plan: &Arc<Plan>, mut rest: Rest, stream: &Arc<Stream>)
 
 /// Puts the answer on the call's stream, or says that it could not.
 pub(crate) fn deliver(plan: &Plan, answer: Answer, stream: &Stream) {
-    if !stream.send(answer.text) {
+    if !stream.send_answer(answer.text) {
         tracing::warn!(
             upstream = plan.site.name(),
             method = plan.method,
@@ -189,7 +201,8 @@ async fn exchange(plan: &Arc<Plan>) -> Result<(Arc<dyn Peer>, Exchange), CallErr
         };
         // A session that is forgotten again and again is not one that a restart took.
         forgotten += usize::from(error == CallError::Gone);
-        let passing = error == CallError::Unreachable || (error == CallError::Gone && forgotten <= FORGOTTEN_MAX);
+        let again_max = if plan.stateful().is_some() { 0 } else { FORGOTTEN_MAX };
+        let passing = error == CallError::Unreachable || (error == CallError::Gone && forgotten <= again_max);
         if !passing || began.elapsed() > patience || plan.site.is_long_down(patience) {
             return Err(error);
         }
@@ -212,6 +225,10 @@ async fn attempt(plan: &Arc<Plan>, refreshed: bool) -> Result<(Arc<dyn Peer>, Ex
         Some(arguments) => plan.mirror(arguments, refreshed).await,
         None => Vec::new(),
     };
+    // What waits for a lease is bounded by the call's deadline.
+    if !plan.pass().await {
+        return Err(CallError::Closed);
+    }
     *plan.sent.lock() = Some(peer.clone());
     let call = Call {
         id: plan.upstream_id,
@@ -245,6 +262,14 @@ async fn peer(plan: &Arc<Plan>) -> Result<Arc<dyn Peer>, CallError> {
     }
 }
 
+/// A stateful upstream has lost its side of the session: nothing can go on with it.
+async fn over(plan: &Plan, live: &Live) -> Answer {
+    tracing::info!(slot = %live.id.slot(), upstream = plan.site.name(), "session ended: its upstream has lost its state");
+    live.over().await;
+    let text = "Session not found: an upstream has lost its state; send initialize to begin a new one";
+    Answer { status: 404, ..plan.fail(&RpcError::invalid_request(text)) }
+}
+
 /// The client is gone and nobody wants the answer.
 pub(crate) fn abandon(plan: &Arc<Plan>) {
     tell_cancel(plan, "the client closed its connection");
@@ -264,8 +289,12 @@ fn expired(plan: &Arc<Plan>) -> Answer {
 /// Tells the upstream in a task of its own: one that hangs does not take this either.
 fn tell_cancel(plan: &Arc<Plan>, reason: &'static str) {
     if let Some(peer) = plan.sent.lock().clone() {
-        let id = plan.upstream_id;
-        plan.tasks.spawn(async move { peer.cancel(id, reason).await });
+        let cancelled = plan.clone();
+        plan.tasks.spawn(async move {
+            if cancelled.may_act().await {
+                peer.cancel(cancelled.upstream_id, reason).await;
+            }
+        });
     }
 }
 
@@ -291,7 +320,9 @@ async fn step(plan: &Arc<Plan>, peer: &Arc<dyn Peer>, message: &[u8]) -> Step {
         Kind::Request(request) => match ask_client(plan, peer, envelope.text, request) {
             Ok(message) => Step::Pass(message, false),
             Err(answer) => {
-                live::send(&**peer, answer).await;
+                if plan.may_act().await {
+                    live::send(&**peer, answer).await;
+                }
                 Step::Nothing
             }
         },
@@ -309,6 +340,37 @@ fn ask_client(plan: &Plan, peer: &Arc<dyn Peer>, text: &str, request: &Request<'
 }
 
 impl Plan {
+    /// Waits while the lease of the call's slot is lost; false once the slot is another node's.
+    async fn pass(&self) -> bool {
+        match self.live() {
+            Some(live) => live.gate.pass().await,
+            None => true,
+        }
+    }
+
+    /// As [`Plan::pass`], for a bounded time.
+    async fn may_act(&self) -> bool {
+        match self.live() {
+            Some(live) => live.gate.pass_within(HOLD_MAX).await.is_ok(),
+            None => true,
+        }
+    }
+
+    /// The slot of its session is another node's.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.live().is_some_and(|live| live.gate.is_gone())
+    }
+
+    /// The session, where it cannot go on without the state of its upstream session.
+    fn stateful(&self) -> Option<&Arc<Live>> {
+        self.live().filter(|live| self.upstream_era == Era::Legacy && live.is_stateful(self.at))
+    }
+
+    /// An upstream may have begun to execute it.
+    pub(crate) fn was_sent(&self) -> bool {
+        self.sent.lock().is_some()
+    }
+
     /// The upstream works on it.
     pub(crate) fn hear(&self) {
         *self.heard.lock() = Instant::now();

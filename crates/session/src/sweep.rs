@@ -4,6 +4,7 @@
 
 use crate::live::Live;
 use crate::node::Node;
+use crate::slots::Held;
 use enfilade_registry::Command;
 use futures::stream::{self, StreamExt};
 use std::sync::{Arc, Weak};
@@ -29,7 +30,12 @@ fn interval(node: &Node) -> Duration {
 }
 
 async fn round(node: &Node, every: Duration) {
-    let all = node.all_live();
+    let (all, rest): (Vec<_>, Vec<_>) = node.lives.all().into_iter().partition(|live| live.gate.holds() == Held::Yes);
+    // The slot went while nobody looked; those whose lease is lost are left alone.
+    for live in rest.into_iter().filter(|live| live.gate.is_gone()) {
+        node.forget(&live);
+        live.lose();
+    }
     let used: Vec<_> = all
         .iter()
         .filter(|live| live.is_busy() || live.idle() < every * 2)

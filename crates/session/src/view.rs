@@ -252,6 +252,14 @@ impl View {
         (issued != uri).then(|| issued.into_owned())
     }
 
+    /// Where a tool's name leads, as far as it is known without asking.
+    pub(crate) fn known_tool(&self, name: &str) -> Option<(usize, String)> {
+        if self.single().is_some() {
+            return Some((0, name.to_owned()));
+        }
+        self.tools.lock().resolve(name).map(|(site, original)| (site, original.to_owned()))
+    }
+
     /// Where a tool's or prompt's name leads.
     pub(crate) async fn resolve_name(&self, kind: ListKind, name: &str, viewer: &Viewer) -> Option<Target> {
         if self.single().is_some() {

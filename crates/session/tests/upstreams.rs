@@ -5,8 +5,11 @@ mod common;
 mod scripted;
 
 use common::{CALLER, Peer, World, all, content, events as events_of, next, until, upstream, value, within};
+use enfilade_registry::Term;
 use enfilade_session::config::{Limits, PrefixChoice, ServerConfig};
+use enfilade_session::copy::NoCopies;
 use enfilade_session::owner::Owner;
+use enfilade_session::slots::AllSlots;
 use enfilade_session::{Node, NodeConfig, Registry};
 use enfilade_testkit::everything::Era;
 use scripted::*;
@@ -250,11 +253,12 @@ async fn a_node_that_restarts_takes_up_the_subscriptions_of_its_sessions() {
         prefix: PrefixChoice::Always,
         upstreams: vec![],
     }];
-    let config = NodeConfig { servers, limits: quick(), cursor_secret: vec![1; 32], term: 2 };
+    let config = NodeConfig { servers, limits: quick(), cursor_secret: vec![1; 32] };
     let (reader, writer) = (before.registry.clone(), before.registry.clone());
     let parts = Registry { reader, writer, keys: before.keys.clone() };
     let connector = enfilade_upstream::Connector::new(upstream("one", &server.url)).unwrap();
-    let node = Node::start(config, vec![connector], parts).unwrap();
+    let node =
+        Node::start(config, vec![connector], parts, Arc::new(AllSlots::new(Term(2))), Arc::new(NoCopies)).unwrap();
     let mut general = events_of(node.open_stream(CALLER, client.id, None).await);
     let told = hear(&mut general, "notifications/resources/updated").await;
     assert_eq!(told["params"]["uri"], "x://a", "nobody knows what changed meanwhile");

@@ -55,6 +55,18 @@ pub struct Config {
     /// How long lists are served from the cache when the upstream gives no `ttlMs`, in milliseconds.
     #[serde(default = "list_ttl_ms")]
     pub list_ttl_ms: u64,
+    /// Tools that may be called a second time when a node was lost and nobody knows what became of the first call, by
+    /// the upstream's own names. All others are answered with "outcome unknown" then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replay_safe: Vec<String>,
+    /// Tools that the upstream itself calls read-only or idempotent are as if they were in `replay_safe`. MCP makes such
+    /// annotations untrusted, so this is off.
+    #[serde(default)]
+    pub trust_annotations: bool,
+    /// Its sessions hold state that cannot be set up again: when one is lost, the client's session ends with 404, instead
+    /// of going on with a new one.
+    #[serde(default)]
+    pub stateful: bool,
     /// Idle client sessions' upstream sessions and processes are closed after this time, in milliseconds; they open
     /// again at the next use.
     #[serde(default = "idle_ms")]
@@ -115,6 +127,9 @@ impl Config {
             call_deadline_ms: call_deadline_ms(),
             call_deadline_max_ms: call_deadline_max_ms(),
             list_ttl_ms: list_ttl_ms(),
+            replay_safe: Vec::new(),
+            trust_annotations: false,
+            stateful: false,
             idle_ms: idle_ms(),
         }
     }

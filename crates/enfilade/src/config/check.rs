@@ -36,13 +36,16 @@ pub(crate) fn check(config: &Config) -> Vec<Fault> {
     limits(config, &mut faults);
     upstreams(config, &mut faults);
     servers(config, &mut faults);
+    if let Some(cluster) = &config.cluster {
+        super::check_cluster::check(cluster, &mut faults);
+    }
     faults.0
 }
 
-struct Faults(Vec<Fault>);
+pub(super) struct Faults(Vec<Fault>);
 
 impl Faults {
-    fn add(&mut self, path: impl IntoIterator<Item = OwnedStep>, text: impl Into<String>) {
+    pub(super) fn add(&mut self, path: impl IntoIterator<Item = OwnedStep>, text: impl Into<String>) {
         self.0.push(Fault { path: path.into_iter().collect(), text: text.into() });
     }
 }

@@ -4,16 +4,18 @@ use super::check::{Fault, check};
 use super::mcp_json;
 use super::placeholders::Env;
 use super::places::{Places, Step};
-use super::{Config, Problem};
-use crate::cli::Sources;
+use super::{Cluster, Config, Problem};
+use crate::cli::{NodeOptions, Sources};
 use std::path::{Path, PathBuf};
 
-/// One node's configuration, complete and checked. `given` are upstreams that no file names; they come first.
+/// One node's configuration, complete and checked. `node` comes before the section `cluster`; `given` are upstreams that
+/// no file names; they come first.
 ///
 /// # Errors
 /// Everything that is wrong with it, each with its place. A file that cannot be understood is reported alone.
 pub(crate) fn load(
     sources: &Sources,
+    node: &NodeOptions,
     given: Vec<enfilade_upstream::Config>,
     env: Env<'_>,
 ) -> Result<Config, Vec<Problem>> {
@@ -29,6 +31,7 @@ pub(crate) fn load(
         draft.mcp_json(file, env, &mut config)?;
     }
     draft.override_with(sources, &mut config);
+    draft.override_cluster(node, &mut config);
     let faults = check(&config);
     if !faults.is_empty() {
         return Err(faults.into_iter().map(|fault| draft.place(fault)).collect());
@@ -61,6 +64,8 @@ struct Draft {
     /// For each upstream.
     origins: Vec<Origin>,
     listen_overridden: bool,
+    /// Keys of `cluster` that the command line gave.
+    cluster_overridden: Vec<&'static str>,
 }
 
 struct Document {
@@ -113,6 +118,38 @@ impl Draft {
         }
     }
 
+    /// Any of these options makes it a node of a cluster.
+    fn override_cluster(&mut self, node: &NodeOptions, config: &mut Config) {
+        let given = [
+            ("node", node.node.is_some()),
+            ("link", node.link.is_some()),
+            ("gossip", node.gossip.is_some()),
+            ("seeds", !node.seed.is_empty()),
+            ("keys", node.keys.is_some()),
+        ];
+        self.cluster_overridden = given.iter().filter(|(_, given)| *given).map(|(key, _)| *key).collect();
+        if self.cluster_overridden.is_empty() {
+            return;
+        }
+        let cluster = config.cluster.get_or_insert_with(Cluster::default);
+        cluster.node = node.node.clone().unwrap_or_else(|| std::mem::take(&mut cluster.node));
+        cluster.link = node.link.unwrap_or(cluster.link);
+        cluster.gossip = node.gossip.unwrap_or(cluster.gossip);
+        cluster.keys = node.keys.clone().or_else(|| cluster.keys.take());
+        if !node.seed.is_empty() {
+            cluster.seeds.clone_from(&node.seed);
+        }
+    }
+
+    /// Whether what is wrong was said on the command line.
+    fn overridden(&self, path: &[Step<'_>]) -> bool {
+        match path {
+            [Step::Key("listen"), ..] => self.listen_overridden,
+            [Step::Key("cluster"), Step::Key(key), ..] => self.cluster_overridden.contains(key),
+            _ => false,
+        }
+    }
+
     /// Finds the place of a fault in the file that it came from.
     fn place(&self, fault: Fault) -> Problem {
         let path: Vec<Step<'_>> = fault.path.iter().map(|step| step.borrow()).collect();
@@ -129,7 +166,7 @@ impl Draft {
                 (&self.yaml, [path[0], Step::Index(*index)].into_iter().chain(inner).collect())
             }
             Some(Origin::Given) => (&None, path),
-            None if self.listen_overridden && path.first() == Some(&Step::Key("listen")) => (&None, path),
+            None if self.overridden(&path) => (&None, path),
             None => (if self.yaml.is_some() { &self.yaml } else { &self.json }, path),
         };
         match document {

@@ -2,6 +2,8 @@
 //! Rule: everything that is wrong is said before any socket is opened.
 
 mod check;
+mod check_cluster;
+mod cluster;
 mod load;
 mod mcp_json;
 mod placeholders;
@@ -10,6 +12,7 @@ mod problem;
 mod redact;
 mod reference;
 
+pub(crate) use cluster::{Cluster, Role, Timing};
 pub(crate) use load::load;
 pub(crate) use problem::Problem;
 pub(crate) use redact::redact;
@@ -53,6 +56,9 @@ pub(crate) struct Config {
     pub(crate) drain_ms: u64,
     /// What must survive a restart is kept here; a relative path starts at the working directory.
     pub(crate) data_dir: PathBuf,
+    /// What makes it a node of a cluster; without it the node is alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cluster: Option<Cluster>,
     /// Limits of sessions and calls.
     pub(crate) limits: enfilade_session::config::Limits,
     /// The virtual servers; when left out one called `default` at `/mcp` with all upstreams.
@@ -98,6 +104,7 @@ impl Default for Config {
             body_timeout_ms: edge.body_timeout_ms,
             drain_ms: edge.drain_ms,
             data_dir: "enfilade-data".into(),
+            cluster: None,
             limits: enfilade_session::config::Limits::default(),
             servers: Vec::new(),
             upstreams: Vec::new(),

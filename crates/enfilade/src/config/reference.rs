@@ -14,11 +14,14 @@ const INTRODUCTION: &str = "\
 
 This page is written by `make docs` from the same types that read the file.
 
-`enfilade up --config FILE.yaml` reads one YAML file. Unknown keys, and values that cannot be used, are refused with
+`enfilade up --config FILE.yaml` and `enfilade serve --config FILE.yaml` read one YAML file. Unknown keys, and values that cannot be used, are refused with
 exit code 64 and a line `FILE:LINE:COLUMN: message` for each, before any socket is opened. `enfilade check --config FILE`
 only checks; `enfilade dump-config --config FILE` prints the result with values of `env` and `headers` and queries of
 URLs left out; `enfilade schema` prints the JSON schema. On the command line `--listen`, `--allow-remote` and
-`--data-dir` go before the file.
+`--data-dir` go before the file, and with `serve` `--node`, `--link`, `--gossip`, `--seed` and `--keys` as well.
+
+`enfilade serve` starts one node: of a cluster with the section `cluster`, alone without it. `enfilade up` starts a
+whole cluster on this machine (`--nodes N`) and writes that section for its nodes itself.
 
 `--mcp-json FILE` adds upstreams from a file as hosts keep it: `{\"mcpServers\": {NAME: …}}` or `{\"servers\": {NAME: …}}`,
 each with `command`, `args`, `env`, `cwd`, or with `url` and `headers` (`type` `stdio`, `http` or `streamable-http`).
@@ -41,6 +44,9 @@ pub(crate) fn markdown() -> String {
 /// The definitions' names are types' names; readers know the keys.
 fn title(name: &str) -> &str {
     match name {
+        "Cluster" => "`cluster`",
+        "Role" => "`roles`",
+        "Timing" => "`timing`",
         "Config" => "An entry of `upstreams`",
         "ServerConfig" => "An entry of `servers`",
         "Listen" => "An entry of `listen`",

@@ -45,6 +45,11 @@ impl Client {
         Self { wire: Wire::to(&self.url), url: self.url.clone(), session: self.session.clone(), next: self.next + 1000 }
     }
 
+    /// The same client at another address.
+    pub(crate) fn at(&self, url: &str) -> Self {
+        Self { wire: Wire::to(url), url: url.to_owned(), session: self.session.clone(), next: self.next + 1000 }
+    }
+
     /// Sends a message as it is.
     pub(crate) fn send(&mut self, method: &str, more: &[(&str, &str)], body: &str) {
         self.wire.send("POST", &headers(self.session.as_deref(), method, more), body);

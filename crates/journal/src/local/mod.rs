@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use enfilade_registry::{
-    BoxFuture, Command, Counts, Limits, OnEnded, Outcome, Reader, SessionId, SessionRecord, Slot, StateMachine,
-    WriteError, Writer,
+    BoxFuture, ClusterId, Command, Counts, Limits, Members, OnEnded, Outcome, Reader, SessionId, SessionRecord, Slot,
+    SlotTable, StateMachine, WriteError, Writer,
 };
 use parking_lot::{Mutex, RwLock};
 
@@ -184,5 +184,17 @@ impl Reader for LocalRegistry {
 
     fn index(&self) -> u64 {
         self.shared.state.read().applied()
+    }
+
+    fn slot_table(&self) -> Arc<SlotTable> {
+        self.shared.state.read().slots().clone()
+    }
+
+    fn members(&self) -> Arc<Members> {
+        self.shared.state.read().members().clone()
+    }
+
+    fn cluster(&self) -> Option<ClusterId> {
+        self.shared.state.read().cluster()
     }
 }

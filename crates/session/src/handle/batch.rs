@@ -1,12 +1,13 @@
 //! Batches, which only sessions of 2025-03-26 may send: one stream carries the answers of all requests in one.
 
 use super::{Handling, stream_reply};
+use crate::copy::OpenCall;
 use crate::live::Live;
-use crate::owner::Reply;
+use crate::owner::{Reply, outcome_unknown};
 use crate::stream::Stream;
 use enfilade_mcp::envelope::{Kind, Refusal};
 use enfilade_mcp::method::Method;
-use enfilade_mcp::{Envelope, RpcError, json};
+use enfilade_mcp::{Envelope, Id, RpcError, json};
 use std::sync::Arc;
 
 /// Most messages of one batch.
@@ -33,6 +34,7 @@ impl Handling<'_> {
             }
             return Reply::Accepted;
         }
+        let calls = elements.iter().flatten().filter_map(|envelope| self.open_call(envelope)).collect();
         let mut replies = Vec::new();
         let mut elements = elements.into_iter().peekable();
         while elements.peek().is_some() {
@@ -42,7 +44,7 @@ impl Handling<'_> {
             }
             replies.extend(futures::future::join_all(some).await);
         }
-        let stream = live.streams.open();
+        let stream = live.streams.open(calls);
         let (live, join) = (live.clone(), stream.clone());
         self.node.tasks.spawn(async move {
             let joined = replies.into_iter().flatten().map(|reply| drain(reply, &join));
@@ -52,6 +54,13 @@ impl Handling<'_> {
         stream_reply(&stream)
     }
 
+    /// A request as the second knows it.
+    fn open_call(self, envelope: &Envelope<'_>) -> Option<OpenCall> {
+        let Kind::Request(request) = &envelope.kind else { return None };
+        let safe = self.node.safe(self.caller.server, &request.method, request.params);
+        Some(OpenCall { id: request.id.as_json().into(), safe })
+    }
+
     async fn element(self, live: &Arc<Live>, element: Result<Envelope<'_>, Refusal>) -> Option<Reply> {
         match element {
             Ok(envelope) => match &envelope.kind {
@@ -59,7 +68,10 @@ impl Handling<'_> {
                     let error = RpcError::invalid_request("initialize must not be part of a batch");
                     Some(Reply::error(200, Some(&request.id), &error))
                 }
-                _ => Some(self.legacy(live, &envelope).await).filter(|_| is_request(&envelope)),
+                _ => {
+                    let reply = self.legacy(live, &envelope).await;
+                    self.open_call(&envelope).map(|call| told(reply, call))
+                }
             },
             Err(refusal) => Some(Reply::error(200, refusal.id.as_ref(), &refusal.error)),
         }
@@ -70,19 +82,31 @@ fn is_request(envelope: &Envelope<'_>) -> bool {
     matches!(envelope.kind, Kind::Request(_))
 }
 
+/// Within a batch an element cannot be sent elsewhere: what was not served is an error of its own.
+fn told(reply: Reply, call: OpenCall) -> Reply {
+    let error = match reply {
+        Reply::NotServed(why) => RpcError::gateway(true, why.to_string()),
+        Reply::Lost => outcome_unknown(call.safe),
+        reply => return reply,
+    };
+    Reply::error(200, Id::from_json(&call.id).as_ref(), &error)
+}
+
 /// Writes what a reply holds into a stream.
 async fn drain(reply: Reply, into: &Stream) {
     match reply {
         Reply::Message { body, .. } => {
-            into.send(body);
+            into.send_answer(body);
         }
         Reply::Events { mut stream, .. } => {
             while let Some(event) = stream.next().await {
-                if !event.data.is_empty() {
-                    into.send(event.data);
-                }
+                match Envelope::parse(&event.data).map(|envelope| envelope.kind) {
+                    Ok(Kind::Response(_)) => into.send_answer(event.data),
+                    _ if event.data.is_empty() => true,
+                    _ => into.send(event.data),
+                };
             }
         }
-        Reply::Accepted | Reply::Status(_) => {}
+        Reply::Accepted | Reply::Status(_) | Reply::NotServed(_) | Reply::Lost => {}
     }
 }

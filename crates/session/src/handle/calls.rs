@@ -10,6 +10,7 @@ use crate::owner::{HeaderLookup, Reply};
 use crate::route::{self, Route};
 use crate::run::First;
 use crate::site::Up;
+use crate::slots::Held;
 use crate::stream::{Kind as StreamKind, Stream};
 use crate::viewer::{Scope, Viewer};
 use enfilade_mcp::classify::Modern;
@@ -18,6 +19,7 @@ use enfilade_mcp::meta::Meta;
 use enfilade_mcp::method::Method;
 use enfilade_mcp::translate::{self, ClientMeta};
 use enfilade_mcp::{Envelope, Era, RpcError, Splice, Version, json};
+use enfilade_registry::NotServed;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,31 +43,44 @@ impl Handling<'_> {
         let planned = tokio::select! {
             biased;
             planned = self.plan(envelope, request, method, asker) => planned,
-            () = entered.cancelled().cancelled() => return nothing(),
+            () = entered.cancelled().cancelled() => return live.gate.seal(nothing(), false).await,
         };
         let plan = match planned {
             Ok(plan) => plan,
-            Err(error) => return Reply::error(200, Some(&request.id), &legacy_error(error, method)),
+            Err(error) => {
+                let reply = Reply::error(200, Some(&request.id), &legacy_error(error, method));
+                return live.gate.seal(reply, false).await;
+            }
         };
         entered.planned(&plan);
         let mut call = Going::new(self.node, plan.clone(), entered);
         let head_wait = Duration::from_millis(self.node.limits.head_wait_ms);
-        let first = tokio::select! {
-            biased;
-            first = tokio::time::timeout(head_wait, call.first()) => first.ok(),
-            () = plan.outlet.commit.notified() => None,
+        let first = loop {
+            let first = tokio::select! {
+                biased;
+                first = tokio::time::timeout(head_wait, call.first()) => first.ok(),
+                () = plan.outlet.commit.notified() => None,
+            };
+            // As long as it waits for a lease and was not sent, it may still go elsewhere.
+            if first.is_some() || plan.was_sent() || live.gate.holds() != Held::Paused {
+                break first;
+            }
         };
         match first {
             Some(First::Answered(answer)) => {
-                call.done();
-                Reply::with_status(answer.status, answer.text)
+                let _entered = call.done();
+                live.gate.seal(Reply::with_status(answer.status, answer.text), plan.was_sent()).await
             }
             Some(First::Cancelled) => {
                 call.done();
                 nothing()
             }
+            Some(First::Lost) => {
+                call.done();
+                if plan.was_sent() { Reply::Lost } else { Reply::NotServed(NotServed::NotOwner) }
+            }
             first => {
-                let stream = live.streams.open();
+                let stream = live.streams.open(vec![plan.open_call()]);
                 plan.outlet.open(&stream);
                 call.go_on(first, stream.clone());
                 stream_reply(&stream)
@@ -89,7 +104,7 @@ impl Handling<'_> {
                 call.done();
                 Reply::with_status(answer.status, answer.text)
             }
-            First::Cancelled => {
+            First::Cancelled | First::Lost => {
                 call.done();
                 Reply::Status(204)
             }

@@ -37,10 +37,10 @@ impl<'a> Going<'a> {
         }
     }
 
-    /// The call has ended.
-    pub(super) fn done(&mut self) {
+    /// The call has ended. It counts as in flight for as long as what is returned lives.
+    pub(super) fn done(&mut self) -> Option<Entered> {
         self.first = None;
-        self.entered = None;
+        self.entered.take()
     }
 
     /// The rest of the call runs by itself and writes into `stream`.
@@ -77,7 +77,7 @@ async fn to_the_end(plan: &Arc<Plan>, first: Option<First>, pending: Option<Pend
     };
     match first {
         First::Answered(answer) => run::deliver(plan, answer, stream),
-        First::Cancelled => {}
+        First::Cancelled | First::Lost => {}
         First::Streaming(message, rest) => {
             stream.send(message);
             run::rest(plan, rest, stream).await;
@@ -105,7 +105,7 @@ impl Drop for Going<'_> {
             return;
         }
         if let Some(live) = self.plan.live() {
-            let stream = live.streams.open();
+            let stream = live.streams.open(vec![self.plan.open_call()]);
             self.plan.outlet.open(&stream);
             self.go_on(None, stream);
         } else if !self.plan.drop_cancels() {

@@ -20,7 +20,7 @@ use enfilade_mcp::envelope::{Notification, Request};
 use enfilade_mcp::error::{modern_status, result_message};
 use enfilade_mcp::method::Method;
 use enfilade_mcp::{Envelope, Era, Id, Kind, RpcError, Version, json};
-use enfilade_registry::{Command, NewSession, Outcome, Refusal, Slot, WriteError};
+use enfilade_registry::{Command, EndReason, NewSession, NotServed, Outcome, Refusal, Slot, WriteError};
 use std::sync::Arc;
 
 /// The levels of `logging/setLevel` (RFC 5424).
@@ -50,8 +50,13 @@ impl<'a> Handling<'a> {
         };
         let version = Version::negotiate(&requested);
         let object = |name: &str| json::get(params, name).filter(|text| json::is_object(text)).unwrap_or("{}");
+        let Some(slot) = self.node.slots.mint() else { return Reply::NotServed(NotServed::NotReady) };
+        let fence = match self.node.slots.fence(slot) {
+            Ok(fence) => fence,
+            Err(why) => return Reply::NotServed(why),
+        };
         let command = Command::CreateSession(NewSession {
-            id: match self.mint() {
+            id: match self.mint(slot) {
                 Ok(id) => id,
                 Err(error) => return Reply::error(500, id, &error),
             },
@@ -62,8 +67,8 @@ impl<'a> Handling<'a> {
             capabilities: object("capabilities").into(),
             log_level: None,
         });
-        let session = match self.node.registry.writer.submit(command).await {
-            Ok(Outcome::Created(record)) => record.id,
+        let live = match self.node.registry.writer.submit(command).await {
+            Ok(Outcome::Created(record)) => self.node.begin(record, self.view, fence),
             Ok(_) | Err(WriteError::Unavailable) => return registry_unavailable(id),
             Err(WriteError::Refused(refusal)) => return refused(id, &refusal),
         };
@@ -73,17 +78,22 @@ impl<'a> Handling<'a> {
             r#"{{"protocolVersion":"{version}","capabilities":{capabilities},"serverInfo":{IMPLEMENTATION}{instructions}}}"#
         );
         let body = Bytes::from(result_message(&request.id, &result));
-        Reply::Message { status: 200, body, session: Some(session), retry_after_s: None }
+        let reply = Reply::Message { status: 200, body, session: Some(live.id), retry_after_s: None };
+        let sealed = live.gate.seal(reply, false).await;
+        if matches!(sealed, Reply::NotServed(_)) {
+            // Its id has left nowhere, so nobody will use it. If it cannot be ended now, it ends unused.
+            let command = Command::EndSession { id: live.id, reason: EndReason::Client };
+            let _ = self.node.registry.writer.submit(command).await;
+            self.node.forget(&live);
+        }
+        sealed
     }
 
-    fn mint(self) -> Result<enfilade_registry::SessionId, RpcError> {
-        let mut random = [0u8; 18];
+    fn mint(self, slot: Slot) -> Result<enfilade_registry::SessionId, RpcError> {
+        let mut random = [0u8; 16];
         let failed = |_| RpcError::gateway(true, "no randomness is available for a session id");
         getrandom::fill(&mut random).map_err(failed)?;
-        let [high, low, id @ ..] = random;
-        let slot = Slot::new(u16::from_be_bytes([high, low]) % enfilade_registry::SLOTS);
-        let slot = slot.ok_or_else(|| RpcError::gateway(true, "no slot for a session id"))?;
-        Ok(self.node.registry.keys.mint(slot, id))
+        Ok(self.node.registry.keys.mint(slot, random))
     }
 
     pub(crate) async fn legacy(self, live: &Arc<Live>, envelope: &Envelope<'_>) -> Reply {
@@ -94,8 +104,8 @@ impl<'a> Handling<'a> {
                 Reply::Accepted
             }
             Kind::Response(response) => {
-                live.answer(envelope.text, response).await;
-                Reply::Accepted
+                let told = live.answer(envelope.text, response).await;
+                if told { Reply::Accepted } else { Reply::NotServed(NotServed::NotReady) }
             }
         }
     }
@@ -118,7 +128,7 @@ impl<'a> Handling<'a> {
         let method = Method::parse(&request.method);
         let done = |result: &str| Reply::message(result_message(&request.id, result));
         let fail = |error: &RpcError| Reply::error(200, Some(&request.id), error);
-        match method {
+        let reply = match method {
             Some(Method::Ping) => done("{}"),
             Some(Method::SetLevel) => match self.set_level(live, request).await {
                 Ok(()) => done("{}"),
@@ -136,8 +146,10 @@ impl<'a> Handling<'a> {
                 let viewer = live.viewer();
                 self.list(request, method, live.version, &viewer).await
             }
-            method => self.legacy_call(live, envelope, request, method).await,
-        }
+            method => return self.legacy_call(live, envelope, request, method).await,
+        };
+        // What was set or subscribed may be set again: for that it counts as not sent.
+        live.gate.seal(reply, false).await
     }
 
     async fn list(self, request: &Request<'_>, method: Method, version: Version, viewer: &Viewer) -> Reply {
@@ -200,11 +212,10 @@ pub(crate) fn open_stream(live: &Arc<Live>, last_event_id: Option<&str>) -> Repl
         Reply::error(400, None, &error)
     };
     let Some(id) = EventId::parse(last) else { return gone() };
-    let reader = if id.term == live.streams.term() {
-        live.streams.get(id.stream).and_then(|stream| stream.attach(Some(id.seq)))
-    } else {
-        // Events of an earlier run of this node are gone; what comes on the general stream from now on is not.
-        (id.stream == 0).then(|| live.general().attach(None)).flatten()
+    let reader = match live.streams.get(id) {
+        Some(stream) => stream.attach(Some(id.seq)),
+        // Events of an earlier owner are gone; what comes on the general stream from now on is not.
+        None => (id.stream == 0).then(|| live.general().attach(None)).flatten(),
     };
     reader.map_or_else(gone, |stream| Reply::Events { stream, session: None })
 }

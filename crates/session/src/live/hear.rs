@@ -2,6 +2,7 @@
 //! reaches the one that it is for, under the id or token that it knows.
 
 use super::{Live, Question};
+use crate::gate::HOLD_MAX;
 use crate::lists::ListKind;
 use crate::topics::notification;
 use bytes::Bytes;
@@ -38,6 +39,15 @@ pub(crate) async fn send(peer: &dyn Peer, message: Bytes) {
 }
 
 impl Live {
+    /// [`send`] on behalf of this session, which may do so as long as its slot is this node's. False when it may not.
+    pub(crate) async fn send_to(&self, peer: &dyn Peer, message: Bytes) -> bool {
+        let may = self.gate.pass_within(HOLD_MAX).await.is_ok();
+        if may {
+            send(peer, message).await;
+        }
+        may
+    }
+
     async fn hear(self: &Arc<Self>, at: usize, peer: &Arc<dyn Peer>, message: &[u8]) {
         let Ok(envelope) = Envelope::parse(message) else { return };
         match &envelope.kind {
@@ -56,7 +66,9 @@ impl Live {
             (only, _) => self.ask_client(peer, text, request, only.as_ref().map(|plan| plan.upstream_id)),
         };
         match (question, only) {
-            (Err(answer), _) => send(&**peer, answer).await,
+            (Err(answer), _) => {
+                self.send_to(&**peer, answer).await;
+            }
             (Ok(question), Some(plan)) if !heard => plan.outlet.send(question, false),
             (Ok(question), _) => {
                 self.general().send(question);
@@ -101,10 +113,10 @@ impl Live {
         self.general().notice(&format!("{method}#{}", LINE.fetch_add(1, Ordering::Relaxed)), message);
     }
 
-    pub(super) fn updated(&self, uri: &str) {
+    pub(crate) fn updated(&self, uri: &str) {
         let members = format!("\"uri\":{}", json::quote(uri));
         let message = notification("notifications/resources/updated", &members, None);
-        self.general().notice(&format!("updated {uri}"), message);
+        self.general().notice(uri, message);
     }
 
     /// The upstream withdraws a question: the client hears of it under the number that it knows.
@@ -142,22 +154,26 @@ impl Live {
         Ok(splice.finish().into())
     }
 
-    /// Takes the client's answer to the upstream that asked. Answers to nothing are dropped (JSON-RPC).
-    pub(crate) async fn answer(&self, text: &str, response: &Response<'_>) {
-        let (Some(id), Some(id_text)) = (&response.id, response.id_text) else { return };
-        let Some(question) = id.as_number().and_then(|number| self.questions.close(number)) else { return };
+    /// Takes the client's answer to the upstream that asked. Answers to nothing are dropped (JSON-RPC). False when it did
+    /// not reach the upstream because the slot is not served here now.
+    pub(crate) async fn answer(&self, text: &str, response: &Response<'_>) -> bool {
+        let (Some(id), Some(id_text)) = (&response.id, response.id_text) else { return true };
+        if self.gate.pass_within(HOLD_MAX).await.is_err() {
+            return false;
+        }
+        let Some(question) = id.as_number().and_then(|number| self.questions.close(number)) else { return true };
         if let Some(plan) = question.call.and_then(|call| self.call(|plan| plan.upstream_id == call)) {
             // The upstream's time to go on begins with the answer.
             plan.hear();
         }
         let answer = Splice::new(text).replace(id_text, question.id.as_json().to_owned()).finish();
-        send(&*question.peer, answer.into()).await;
+        self.send_to(&*question.peer, answer.into()).await
     }
 
     /// Refuses questions that the client has not answered for a long time.
     pub(crate) async fn refuse_late_questions(&self) {
         for question in self.questions.expire() {
-            send(&*question.peer, refusal(&question.id)).await;
+            self.send_to(&*question.peer, refusal(&question.id)).await;
         }
     }
 
@@ -167,12 +183,12 @@ impl Live {
             let token = notification.params.and_then(|params| json::get(params, "progressToken"));
             let asked = token.and_then(|token| Some((token, self.questions.token(token.parse().ok()?)?)));
             if let Some((token, (peer, theirs))) = asked {
-                send(&*peer, Splice::new(text).replace(token, theirs).finish().into()).await;
+                self.send_to(&*peer, Splice::new(text).replace(token, theirs).finish().into()).await;
             }
             return;
         }
         let message = Bytes::copy_from_slice(text.as_bytes());
-        futures::future::join_all(self.own_peers().iter().map(|peer| send(&**peer, message.clone()))).await;
+        futures::future::join_all(self.own_peers().iter().map(|peer| self.send_to(&**peer, message.clone()))).await;
     }
 }
 

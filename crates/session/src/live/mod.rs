@@ -8,9 +8,11 @@ mod streams;
 mod upstreams;
 
 use crate::call::Plan;
+use crate::copy::SessionCopy;
+use crate::gate::Gate;
 use crate::lists::ListKind;
 use crate::stream::Stream;
-use crate::topics::{Registration, Subscriber};
+use crate::topics::{Registration, Subscriber, notification};
 use crate::view::View;
 use crate::viewer::{Scope, Viewer};
 use enfilade_mcp::{Id, Version};
@@ -34,6 +36,8 @@ pub(crate) struct Live {
     pub(crate) version: Version,
     pub(crate) view: Arc<View>,
     pub(crate) record: Arc<SessionRecord>,
+    /// What each of its effects passes.
+    pub(crate) gate: Arc<Gate>,
     writer: Arc<dyn Writer>,
     tasks: TaskTracker,
     bindings: Vec<Binding>,
@@ -87,16 +91,20 @@ impl Drop for Entered {
 }
 
 impl Live {
-    /// `term` tells events of this run of the node from those of earlier ones.
+    /// A session that is taken up, with what this node holds of its streams from when it was the slot's second.
     pub(crate) fn new(
         record: Arc<SessionRecord>,
-        version: Version,
         view: Arc<View>,
         writer: Arc<dyn Writer>,
         tasks: TaskTracker,
-        term: u64,
+        gate: Arc<Gate>,
+        copy: Option<SessionCopy>,
     ) -> Arc<Self> {
-        let streams = Streams::new(version, term);
+        let version = Version::parse(&record.version).unwrap_or(Version::LEGACY_LATEST);
+        let streams = match copy {
+            Some(copy) => Streams::restored(version, gate.clone(), copy),
+            None => Streams::new(version, gate.clone()),
+        };
         let subscriber = Subscriber {
             stream: Arc::downgrade(streams.general()),
             sites: view.indexes.clone(),
@@ -119,6 +127,7 @@ impl Live {
             ended: AtomicBool::new(false),
             view,
             record,
+            gate,
             writer,
             tasks,
         })
@@ -186,15 +195,44 @@ impl Live {
         there.next().is_none().then(|| only.clone())
     }
 
-    /// Ends what is here but leaves the session's record, and its sessions at HTTP upstreams, to be taken up again.
+    /// The calls in flight.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.calls.lock().len()
+    }
+
+    /// What was announced before the session was taken up is not known here: its client is to look again.
+    pub(crate) fn announce_gap(&self) {
+        for uri in &self.record.subscriptions {
+            self.updated(uri);
+        }
+        for kind in ListKind::ALL {
+            let path = [kind.capability(), "listChanged"];
+            let can = self.view.single().and_then(|site| site.up()).is_none_or(|up| up.profile.declares(&path));
+            if can {
+                self.general().notice(kind.changed(), notification(kind.changed(), "", None));
+            }
+        }
+    }
+
+    /// Ends what is here but leaves the session's record, and its sessions at HTTP upstreams, to be taken up again. A
+    /// second is told nothing: what is open stays open there.
     pub(crate) fn suspend(&self) {
+        self.gate.silence();
         self.ended.store(true, Ordering::Release);
         self.calls.lock().values().for_each(|call| call.cancelled.cancel());
         self.streams.finish();
     }
 
+    /// The slot is another node's: everything here ends without another word to client, upstream or second.
+    pub(crate) fn lose(&self) {
+        self.gate.lose();
+        self.suspend();
+        self.drop_upstreams();
+    }
+
     /// Ends everything that belongs to the session here.
     pub(crate) async fn end(&self) {
+        self.gate.end();
         self.suspend();
         self.close_upstreams(|_| true).await;
     }

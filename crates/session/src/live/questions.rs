@@ -30,9 +30,16 @@ pub(crate) struct Question {
 }
 
 /// The open questions of one session.
-#[derive(Default)]
 pub(crate) struct Questions {
     state: Mutex<(u64, BTreeMap<u64, Question>)>,
+}
+
+impl Default for Questions {
+    /// Numbers begin anywhere: the client may still answer what an earlier owner asked.
+    fn default() -> Self {
+        let first = getrandom::u32().unwrap_or_default() & 0x3fff_ffff;
+        Self { state: Mutex::new((u64::from(first), BTreeMap::new())) }
+    }
 }
 
 impl Questions {

@@ -2,20 +2,22 @@
 //!
 //! A finished stream is kept for a while for a client that lost its end, then given up.
 
-use crate::stream::{Kind, Stream};
-use enfilade_mcp::Version;
+use crate::copy::{CopyChange, OpenCall, SessionCopy};
+use crate::gate::Gate;
+use crate::owner::outcome_unknown;
+use crate::stream::{EventId, FINISHED_KEPT, Kind, Stream};
+use enfilade_mcp::{Id, Version};
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Finished streams that are kept at most, and for how long.
-const FINISHED_KEPT: usize = 16;
+/// How long finished streams are kept.
 const FINISHED_KEPT_FOR: Duration = Duration::from_secs(60);
 
 pub(crate) struct Streams {
-    term: u64,
+    gate: Arc<Gate>,
     version: Version,
     general: Arc<Stream>,
     state: Mutex<State>,
@@ -29,9 +31,33 @@ struct State {
 }
 
 impl Streams {
-    pub(crate) fn new(version: Version, term: u64) -> Self {
-        let general = Stream::new(0, term, kind(version, false));
-        Self { term, version, general, state: Mutex::default() }
+    pub(crate) fn new(version: Version, gate: Arc<Gate>) -> Self {
+        let general = Stream::of(&gate, 0, kind(version, false), Vec::new());
+        Self { gate, version, general, state: Mutex::default() }
+    }
+
+    /// The streams as the second holds them. What an earlier owner was asked and had not answered ends with "outcome
+    /// unknown": the calls ended with that owner.
+    pub(crate) fn restored(version: Version, gate: Arc<Gate>, mut copy: SessionCopy) -> Self {
+        let general = match copy.streams.remove(&0) {
+            Some(copy) => Stream::restored(&gate, 0, kind(version, false), copy),
+            None => Stream::of(&gate, 0, kind(version, false), Vec::new()),
+        };
+        let last = copy.streams.keys().next_back().copied().unwrap_or_default();
+        let restored = |(id, copy)| (id, Stream::restored(&gate, id, kind(version, true), copy));
+        let calls: HashMap<u64, Arc<Stream>> = copy.streams.into_iter().map(restored).collect();
+        let mut ids: Vec<u64> = calls.keys().copied().collect();
+        ids.sort_unstable();
+        for stream in calls.values().filter(|stream| !stream.is_done()) {
+            for call in stream.unanswered() {
+                let Some(id) = Id::from_json(&call.id) else { continue };
+                stream.send_answer(outcome_unknown(call.safe).message(Some(&id)).into());
+            }
+            stream.close();
+        }
+        let now = Instant::now();
+        let finished = ids.into_iter().map(|id| (now, id)).collect();
+        Self { gate, version, general, state: Mutex::new(State { last, calls, finished }) }
     }
 
     /// The stream of messages that belong to no call.
@@ -39,54 +65,68 @@ impl Streams {
         &self.general
     }
 
-    /// A stream for one call.
-    pub(crate) fn open(&self) -> Arc<Stream> {
-        let mut state = self.state.lock();
-        state.last += 1;
-        let stream = Stream::new(state.last, self.term, kind(self.version, true));
-        state.calls.insert(stream.id(), stream.clone());
+    /// A stream for one call, or for those of a batch.
+    pub(crate) fn open(&self, calls: Vec<OpenCall>) -> Arc<Stream> {
+        let id = {
+            let mut state = self.state.lock();
+            state.last += 1;
+            state.last
+        };
+        let stream = Stream::of(&self.gate, id, kind(self.version, true), calls);
+        self.state.lock().calls.insert(id, stream.clone());
         stream
     }
 
-    /// The stream with this number; 0 is the general one.
-    pub(crate) fn get(&self, id: u64) -> Option<Arc<Stream>> {
-        if id == 0 { Some(self.general.clone()) } else { self.state.lock().calls.get(&id).cloned() }
-    }
-
-    /// The term in the ids of this session's events.
-    pub(crate) fn term(&self) -> u64 {
-        self.term
+    /// The stream that an event was part of.
+    pub(crate) fn get(&self, event: EventId) -> Option<Arc<Stream>> {
+        let stream = match event.stream {
+            0 => Some(self.general.clone()),
+            id => self.state.lock().calls.get(&id).cloned(),
+        };
+        stream.filter(|stream| stream.term() == event.term)
     }
 
     /// A call's stream is complete.
     pub(crate) fn close(&self, stream: &Stream) {
-        stream.finish();
-        let mut state = self.state.lock();
-        state.finished.push_back((Instant::now(), stream.id()));
-        state.give_up(FINISHED_KEPT);
+        stream.close();
+        self.state.lock().finished.push_back((Instant::now(), stream.id()));
+        self.sweep();
     }
 
     /// Gives up streams that were finished long ago.
     pub(crate) fn sweep(&self) {
-        self.state.lock().give_up(FINISHED_KEPT);
+        let given_up = self.state.lock().give_up(FINISHED_KEPT);
+        given_up.iter().for_each(|stream| stream.forgotten());
     }
 
-    /// Ends every stream.
+    /// Ends every stream; where its slot is another node's, a reader gets nothing more.
     pub(crate) fn finish(&self) {
-        self.general.finish();
-        self.state.lock().calls.values().for_each(|stream| stream.finish());
+        self.each(Stream::finish);
+    }
+
+    /// Tells everything that a second must know.
+    pub(crate) fn tell(&self, tell: &impl Fn(CopyChange)) {
+        self.each(|stream| stream.tell(tell));
+    }
+
+    fn each(&self, then: impl Fn(&Stream)) {
+        then(&self.general);
+        let calls: Vec<Arc<Stream>> = self.state.lock().calls.values().cloned().collect();
+        calls.iter().for_each(|stream| then(stream));
     }
 }
 
 impl State {
-    fn give_up(&mut self, kept_max: usize) {
+    fn give_up(&mut self, kept_max: usize) -> Vec<Arc<Stream>> {
+        let mut given_up = Vec::new();
         while let Some((since, id)) = self.finished.front().copied() {
             if self.finished.len() <= kept_max && since.elapsed() < FINISHED_KEPT_FOR {
-                return;
+                break;
             }
             self.finished.pop_front();
-            self.calls.remove(&id);
+            given_up.extend(self.calls.remove(&id));
         }
+        given_up
     }
 }
 

@@ -3,10 +3,11 @@
 
 use super::Live;
 use crate::ask::{self, AskError};
+use crate::gate::HOLD_MAX;
 use crate::site::{Site, Up};
 use crate::view::Target;
 use enfilade_mcp::{Era, Version, json};
-use enfilade_registry::{Command, UpstreamBinding};
+use enfilade_registry::{Command, EndReason, UpstreamBinding};
 use enfilade_upstream::{CallError, Hello, Peer, Sharing};
 use futures::future::{BoxFuture, join_all};
 use parking_lot::Mutex;
@@ -22,6 +23,8 @@ pub(super) struct Binding {
     opening: tokio::sync::Mutex<()>,
     /// Set once the session that the registry remembers was taken up.
     resumed: AtomicBool,
+    /// Set once a session was opened here.
+    opened: AtomicBool,
 }
 
 #[derive(Clone)]
@@ -51,6 +54,10 @@ impl Live {
             let bound = self.bind(at).await?;
             let peer = bound.peer.clone();
             *self.bindings[at].now.lock() = Some(bound);
+            if self.gate.is_gone() {
+                self.drop_upstreams();
+                return Err(CallError::Closed);
+            }
             if self.ended.load(Ordering::Acquire) {
                 self.close_upstreams(|_| true).await;
                 return Err(CallError::Closed);
@@ -88,15 +95,24 @@ impl Live {
             let listener = self.listen(at, &peer).await;
             return Ok(Bound { peer, listener });
         }
+        let known = self.record.upstreams.get(site.name()).is_some();
+        if self.is_stateful(at) && (known || self.bindings[at].opened.load(Ordering::Acquire)) {
+            // There was one, and it cannot be taken up: its state is lost.
+            return Err(CallError::Gone);
+        }
         let shared = site.connector.config().sessions == Sharing::Shared;
         let hello = Hello {
             version: self.version,
             client_info: self.record.client_info.clone(),
             capabilities: if shared { "{}".into() } else { self.record.capabilities.clone() },
         };
+        if !self.gate.pass().await {
+            return Err(CallError::Closed);
+        }
         let opened = site.connector.open(&hello).await?;
-        if let Some(session_id) = opened.session_id {
-            self.record_binding(site, session_id, opened.version).await;
+        self.bindings[at].opened.store(true, Ordering::Release);
+        if opened.session_id.is_some() || self.is_stateful(at) {
+            self.record_binding(site, opened.session_id, opened.version).await;
         }
         let listener = if shared { None } else { self.listen(at, &opened.peer).await };
         if !shared {
@@ -111,9 +127,12 @@ impl Live {
         up.profile.era == Era::Legacy && (config.sessions == Sharing::PerClient || config.url.is_none())
     }
 
-    async fn record_binding(&self, site: &Site, session_id: Arc<str>, version: Version) {
-        let binding = UpstreamBinding { session_id: Some(session_id), version: version.as_str().into() };
+    async fn record_binding(&self, site: &Site, session_id: Option<Arc<str>>, version: Version) {
+        let binding = UpstreamBinding { session_id, version: version.as_str().into() };
         let command = Command::BindUpstream { id: self.id, upstream: site.name().into(), binding };
+        if !self.gate.pass().await {
+            return;
+        }
         if let Err(error) = self.writer.submit(command).await {
             tracing::warn!(slot = %self.id.slot(), upstream = site.name(), %error, "upstream session not recorded");
         }
@@ -140,6 +159,9 @@ impl Live {
         for uri in self.watched() {
             let Some(target) = self.view.resolve_uri(&uri).await.filter(|target| target.site == at) else { continue };
             let params = format!("{{\"uri\":{}}}", json::quote(&target.original));
+            if !self.gate.pass().await {
+                return;
+            }
             match ask::ask(&**peer, "resources/subscribe", &params, None, site.deadline()).await {
                 // Nobody knows what changed meanwhile.
                 Ok(_) => self.updated(&uri),
@@ -150,6 +172,9 @@ impl Live {
 
     async fn set_level_at(&self, site: &Site, peer: &dyn Peer, level: &str) {
         let params = format!("{{\"level\":{}}}", json::quote(level));
+        if self.gate.pass_within(HOLD_MAX).await.is_err() {
+            return;
+        }
         if let Err(error) = ask::ask(peer, "logging/setLevel", &params, None, site.deadline()).await {
             tracing::warn!(upstream = site.name(), %error, "log level not set");
         }
@@ -179,6 +204,9 @@ impl Live {
         }
         let method = if on { "resources/subscribe" } else { "resources/unsubscribe" };
         let params = format!("{{\"uri\":{}}}", json::quote(&target.original));
+        if self.gate.pass_within(HOLD_MAX).await.is_err() {
+            return Err(CallError::Closed.into());
+        }
         ask::ask(&*peer, method, &params, None, self.view.sites[target.site].deadline()).await?;
         let mut watched = self.watched.lock();
         if on {
@@ -234,6 +262,9 @@ impl Live {
     }
 
     async fn start_listening(self: &Arc<Self>, at: usize, peer: &Arc<dyn Peer>) -> Option<Arc<AbortOnDropHandle<()>>> {
+        if !self.gate.pass().await {
+            return None;
+        }
         let messages = peer.listen().await.ok().flatten()?;
         let task = self.tasks.spawn(super::hear::run(Arc::downgrade(self), at, peer.clone(), messages));
         Some(Arc::new(AbortOnDropHandle::new(task)))
@@ -244,15 +275,41 @@ impl Live {
         (0..self.bindings.len()).filter(|at| self.owns_session(*at)).filter_map(|at| self.bound(at)).collect()
     }
 
+    /// True where the session with an upstream holds what cannot be set up again.
+    pub(crate) fn is_stateful(&self, at: usize) -> bool {
+        let config = self.view.sites[at].connector.config();
+        config.stateful && config.sessions == Sharing::PerClient
+    }
+
+    /// Ends the session, because an upstream has lost its side of it.
+    pub(crate) async fn over(&self) {
+        if self.gate.pass_within(HOLD_MAX).await.is_err() {
+            return;
+        }
+        let command = Command::EndSession { id: self.id, reason: EndReason::Upstream };
+        if let Err(error) = self.writer.submit(command).await {
+            tracing::warn!(slot = %self.id.slot(), %error, "session not ended");
+        }
+    }
+
     /// Closes sessions of a client that has been idle for longer than their upstreams allow.
     pub(crate) async fn close_idle_upstreams(&self) {
         let idle = self.idle();
-        self.close_upstreams(|site| idle > Duration::from_millis(site.connector.config().idle_ms)).await;
+        let late = |site: &Site| {
+            let config = site.connector.config();
+            idle > Duration::from_millis(config.idle_ms) && !config.stateful
+        };
+        self.close_upstreams(late).await;
     }
 
     /// Closes upstream sessions, also those that are only remembered; they open again at the next use.
     pub(super) async fn close_upstreams(&self, which: impl Fn(&Site) -> bool) {
         let ended = self.ended.load(Ordering::Acquire);
+        // What is idle is not waited for: the next sweep finds it again.
+        let within = if ended { HOLD_MAX } else { Duration::ZERO };
+        if self.gate.pass_within(within).await.is_err() {
+            return;
+        }
         let mut closing = Vec::new();
         for (at, site) in self.view.sites.iter().enumerate().filter(|(_, site)| which(site)) {
             let bound = self.bindings[at].now.lock().take().map(|bound| bound.peer);
@@ -261,5 +318,18 @@ impl Live {
             closing.extend(ended.then(|| self.resume(at)).flatten());
         }
         join_all(closing.iter().map(|peer| peer.close())).await;
+    }
+
+    /// Lets go of upstream sessions without a word: the new owner goes on with them. Processes end, which nobody else
+    /// can use.
+    pub(super) fn drop_upstreams(&self) {
+        for (at, site) in self.view.sites.iter().enumerate() {
+            let Some(Bound { peer, listener }) = self.bindings[at].now.lock().take() else { continue };
+            drop(listener);
+            let control = site.up().is_some_and(|up| Arc::ptr_eq(&up.peer, &peer));
+            if site.connector.config().url.is_none() && !control {
+                self.tasks.spawn(async move { peer.close().await });
+            }
+        }
     }
 }

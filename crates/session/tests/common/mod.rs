@@ -5,9 +5,11 @@
 use bytes::Bytes;
 use enfilade_mcp::classify::{Class, Headers, classify};
 use enfilade_mcp::{Envelope, json};
-use enfilade_registry::{MemoryRegistry, SessionId, SessionKeys};
+use enfilade_registry::{MemoryRegistry, SessionId, SessionKeys, Term};
 use enfilade_session::config::{Limits, PrefixChoice, ServerConfig};
+use enfilade_session::copy::{Copies, NoCopies};
 use enfilade_session::owner::{ANONYMOUS, Caller, HeaderLookup, Legacy, Owner, Reply, ServerId};
+use enfilade_session::slots::{AllSlots, Slots};
 use enfilade_session::stream::EventStream;
 use enfilade_session::{Node, NodeConfig, Registry};
 use enfilade_testkit::everything::{self, Era, Options};
@@ -78,13 +80,52 @@ impl World {
     }
 
     pub fn with(upstreams: Vec<Config>, prefix: PrefixChoice, limits: Limits) -> Self {
+        Self::among(upstreams, prefix, limits, Arc::new(AllSlots::new(Term(1))), Arc::new(NoCopies))
+    }
+
+    /// A node that owns what it is told.
+    pub fn among(
+        upstreams: Vec<Config>,
+        prefix: PrefixChoice,
+        limits: Limits,
+        slots: Arc<dyn Slots>,
+        copies: Arc<dyn Copies>,
+    ) -> Self {
         let keys = Arc::new(SessionKeys::new(1, &[7; 32]).unwrap());
-        let registry = Arc::new(MemoryRegistry::new());
+        Self::of(upstreams, prefix, limits, slots, copies, keys, Arc::new(MemoryRegistry::new()))
+    }
+
+    /// Another node with the same registry.
+    pub fn beside(
+        &self,
+        upstreams: Vec<Config>,
+        limits: Limits,
+        slots: Arc<dyn Slots>,
+        copies: Arc<dyn Copies>,
+    ) -> Self {
+        let (keys, registry) = (self.keys.clone(), self.registry.clone());
+        Self::of(upstreams, PrefixChoice::Always, limits, slots, copies, keys, registry)
+    }
+
+    fn of(
+        upstreams: Vec<Config>,
+        prefix: PrefixChoice,
+        limits: Limits,
+        slots: Arc<dyn Slots>,
+        copies: Arc<dyn Copies>,
+        keys: Arc<SessionKeys>,
+        registry: Arc<MemoryRegistry>,
+    ) -> Self {
         let server = ServerConfig { name: "default".into(), path: "/mcp".into(), prefix, upstreams: vec![] };
-        let config = NodeConfig { servers: vec![server], limits, cursor_secret: vec![1; 32], term: 1 };
+        let config = NodeConfig { servers: vec![server], limits, cursor_secret: vec![1; 32] };
         let connectors = upstreams.into_iter().map(|config| Connector::new(config).unwrap()).collect();
         let parts = Registry { reader: registry.clone(), writer: registry.clone(), keys: keys.clone() };
-        Self { node: Node::start(config, connectors, parts).unwrap(), keys, registry }
+        Self { node: Node::start(config, connectors, parts, slots, copies).unwrap(), keys, registry }
+    }
+
+    /// A client whose session exists.
+    pub fn again(&self, id: SessionId) -> Client<'_> {
+        Client { world: self, id, initialized: String::new() }
     }
 
     pub async fn open(&self, version: &str, capabilities: &str) -> Client<'_> {

@@ -1,6 +1,6 @@
 //! An MCP server made of one function: for what well-behaved servers do not do. Plain HTTP/1.1 on a socket.
 
-#![allow(unreachable_pub, reason = "a module of the tests that use it")]
+#![allow(dead_code, unreachable_pub, reason = "a module of the tests that use it")]
 
 use serde_json::{Value, json};
 use std::collections::HashMap;

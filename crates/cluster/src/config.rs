@@ -1,0 +1,42 @@
+//! What a node of a cluster is started with.
+
+use enfilade_registry::{Roles, Run, Timing};
+use std::sync::Arc;
+
+/// How this node registers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registration {
+    /// What people call it.
+    pub name: Arc<str>,
+    /// `host:port` at which other nodes reach its links.
+    pub link: Arc<str>,
+    /// What it does.
+    pub roles: Roles,
+    /// The highest command format that it supports.
+    pub formats: u32,
+}
+
+/// What a node of a cluster is started with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This run of this node.
+    pub me: Run,
+    /// How it registers.
+    pub registration: Registration,
+    /// The times of the protocol.
+    pub timing: Timing,
+    /// Names of the virtual servers, by [`ServerId`](enfilade_session::owner::ServerId).
+    pub servers: Vec<String>,
+    /// Messages of other nodes, streams among them, that are served at the same time; more are refused as busy.
+    pub asks_max: usize,
+    /// How long requests that need no slot are served without a lease, in ms; 0 for not at all.
+    pub alone_ms_max: u64,
+}
+
+impl Config {
+    /// The defaults.
+    #[must_use]
+    pub fn new(me: Run, registration: Registration, servers: Vec<String>) -> Self {
+        Self { me, registration, timing: Timing::default(), servers, asks_max: 200_000, alone_ms_max: 60_000 }
+    }
+}

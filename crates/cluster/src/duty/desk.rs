@@ -1,0 +1,211 @@
+//! The desk: every change of the slot table, every word of another node and every tick goes through the machine of its
+//! slot, and what that says is done here, in order.
+//!
+//! Invariant: the index that is published is one up to which every slot was dealt with. A lease counts only from there
+//! on, so that no slot is served that the registry has given away.
+
+use super::closing::{Close, Closings, frozen};
+use super::held::Held;
+use super::inbox::{Happened, Inbox};
+use super::lanes::Lanes;
+use super::proposals::Proposals;
+use super::sessions::Sessions;
+use super::wires::Wires;
+use crate::clock::Clock;
+use crate::tenure::{OwnSlots, State};
+use crate::wire::Word;
+use enfilade_registry::copy::Lane;
+use enfilade_registry::duty::{Duty, DutyAction, DutyEvent};
+use enfilade_registry::{Fence, Run, Slot, SlotTable, Timing};
+use enfilade_session::copy::{Confirm, CopyEntry};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// What the desk works with.
+pub(crate) struct Tools {
+    pub(crate) clock: Clock,
+    pub(crate) slots: Arc<OwnSlots>,
+    pub(crate) lanes: Arc<Lanes>,
+    pub(crate) held: Arc<Held>,
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) wires: Arc<Wires>,
+    pub(crate) sessions: Arc<dyn Sessions>,
+}
+
+pub(crate) struct Desk {
+    tools: Tools,
+    duties: Vec<Duty>,
+    table: Arc<SlotTable>,
+    closings: Closings,
+    pub(crate) proposals: Proposals,
+    /// Slots that were gained and lost by the present look, for the log.
+    gained: usize,
+    lost: usize,
+}
+
+impl Desk {
+    pub(crate) fn new(me: Run, timing: Timing, tools: Tools, proposals: Proposals) -> Self {
+        Self {
+            tools,
+            duties: Slot::all().map(|slot| Duty::new(me, slot, timing)).collect(),
+            table: Arc::default(),
+            closings: Closings::default(),
+            proposals,
+            gained: 0,
+            lost: 0,
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        (self.tools.clock)()
+    }
+
+    /// Another slot table was applied.
+    pub(crate) fn look(&mut self, table: &Arc<SlotTable>) {
+        let before = std::mem::replace(&mut self.table, table.clone());
+        for ((slot, old), (_, new)) in before.iter().zip(table.iter()) {
+            if old != new {
+                self.tools.held.learned(slot, new.term);
+                self.event(slot, DutyEvent::Applied(*new));
+            }
+        }
+        self.settle();
+    }
+
+    /// Something happened elsewhere.
+    pub(crate) fn happened(&mut self) {
+        for (slot, happened) in self.tools.inbox.take() {
+            match happened {
+                Happened::Duty(event) => self.event(slot, event),
+                Happened::Overflow(lane) => {
+                    if self.tools.lanes.restart(slot, lane) {
+                        self.tell(slot);
+                    }
+                }
+            }
+        }
+        self.settle();
+    }
+
+    /// Time passed: expected every 100 ms.
+    pub(crate) fn tick(&mut self) {
+        self.tools.lanes.tick();
+        Slot::all().for_each(|slot| self.event(slot, DutyEvent::Tick));
+        self.settle();
+    }
+
+    /// Whether slots wait to be frozen: then [`Desk::close`] is expected every few ms.
+    pub(crate) fn is_closing(&self) -> bool {
+        !self.closings.is_empty()
+    }
+
+    /// Looks whether a slot can be frozen.
+    pub(crate) fn close(&mut self) {
+        let (now_ms, sessions) = (self.now_ms(), self.tools.sessions.clone());
+        for close in self.closings.tick(now_ms, |slot| sessions.in_flight_of(slot)) {
+            match close {
+                Close::Shut(fence) => self.tools.slots.change(fence, State::Serving, State::Closed),
+                Close::Open(fence) => self.tools.slots.change(fence, State::Closed, State::Serving),
+                Close::Freeze(fence, id) => {
+                    self.tools.slots.change(fence, State::Closed, State::Frozen);
+                    if let Some(digest) = self.tools.lanes.seal(fence.slot, Lane::Move(id)) {
+                        self.event(fence.slot, frozen(id, digest));
+                    }
+                }
+            }
+        }
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        self.proposals.flush();
+        let (gained, lost) = (std::mem::take(&mut self.gained), std::mem::take(&mut self.lost));
+        if gained + lost > 0 {
+            tracing::info!(gained, lost, "slots of this node changed");
+        }
+        self.tools.slots.settle(&self.table);
+    }
+
+    fn event(&mut self, slot: Slot, event: DutyEvent) {
+        let now_ms = self.now_ms();
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            for action in self.duties[usize::from(slot.get())].on(now_ms, event) {
+                events.extend(self.act(slot, action));
+            }
+        }
+    }
+
+    /// Does what a machine says; gives what follows from it at once.
+    fn act(&mut self, slot: Slot, action: DutyAction) -> Option<DutyEvent> {
+        let tools = &self.tools;
+        match action {
+            DutyAction::Load { fence, origin } => {
+                self.gained += 1;
+                if !tools.held.inherit(slot, origin) {
+                    tracing::error!(%slot, "the copy that this node was to go on with is not complete");
+                }
+                tools.lanes.own(fence);
+                tools.slots.set(fence, State::Loading);
+                // The records are read from this node's own replica, which has applied the term.
+                return Some(DutyEvent::Loaded(fence.term));
+            }
+            DutyAction::Serve(fence) => tools.slots.set(fence, State::Serving),
+            DutyAction::Renew { new, .. } => {
+                self.closings.end(slot);
+                // In this order nothing of the slot is seen under a term that is over.
+                tools.lanes.renew(new);
+                tools.sessions.renew(new);
+                tools.slots.set(new, State::Serving);
+            }
+            DutyAction::Release { .. } => self.release(slot, || None),
+            DutyAction::HandOver { id, .. } => {
+                let (held, sessions) = (tools.held.clone(), tools.sessions.clone());
+                // No call was under way when the slot was frozen: there is nothing to finish.
+                self.release(slot, || Some([held.leftover(slot), sessions.snapshot(slot)].concat()));
+                return Some(DutyEvent::Finished(id));
+            }
+            DutyAction::FinishOver { .. } => {}
+            DutyAction::CopyTo { fence, lane, to, adopted: true } => tools.lanes.adopt(fence, lane, to),
+            DutyAction::CopyTo { fence, lane, to, adopted: false } => {
+                tools.lanes.begin(fence, lane, to);
+                self.tell(slot);
+            }
+            DutyAction::CopyEnds { lane } => tools.lanes.end(slot, lane),
+            DutyAction::Adopt { lane, term } => tools.held.adopt(slot, lane, term),
+            DutyAction::Forget { lane } => tools.held.forget(slot, lane),
+            DutyAction::Freeze { fence, id, .. } => self.closings.begin((tools.clock)(), fence, id),
+            DutyAction::Send { to, message } => tools.wires.say(to.node, Word::Peer(slot, message)),
+            DutyAction::Propose(command) => self.proposals.add(command),
+        }
+        None
+    }
+
+    /// The slot is another node's. What this one `keeps` of it is read before its sessions end.
+    fn release(&mut self, slot: Slot, keeps: impl FnOnce() -> Option<Vec<CopyEntry>>) {
+        self.lost += 1;
+        self.closings.end(slot);
+        let term = self.duties[usize::from(slot.get())].record().term;
+        let tools = &self.tools;
+        tools.slots.set(Fence { slot, term }, State::Other);
+        let kept = keeps();
+        tools.held.disinherit(slot);
+        if let Some(kept) = kept {
+            tools.held.keep(slot, kept);
+        }
+        tools.sessions.release(slot, term);
+        tools.lanes.disown(slot);
+    }
+
+    /// Tells a copy that begins everything that there is of the slot.
+    fn tell(&self, slot: Slot) {
+        let tools = &self.tools;
+        let fence = self.duties[usize::from(slot.get())].fence();
+        // First what nobody has taken up: whoever is taken up meanwhile is told of after it.
+        for entry in tools.held.leftover(slot) {
+            tools.lanes.append(fence, &entry, Confirm::nobody());
+        }
+        tools.sessions.tell_second(slot);
+        tools.lanes.told(slot);
+    }
+}

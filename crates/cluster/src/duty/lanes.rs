@@ -1,0 +1,316 @@
+//! The copies that this node fills as an owner: to the second of each slot, and to the target of a move.
+//!
+//! [`CopySender`] decides what is sent and what may leave; here it gets its entries, its clock and its way. Whoever
+//! waits for a copy is told after the slot's lock is free.
+
+use super::inbox::{Happened, Inbox};
+use super::wires::Wires;
+use crate::clock::Clock;
+use crate::wire::Word;
+use bytes::Bytes;
+use enfilade_registry::copy::{CopyAnswer, CopySender, Lane, Step};
+use enfilade_registry::duty::DutyEvent;
+use enfilade_registry::{Fence, Run, SLOTS, Slot, Term};
+use enfilade_session::copy::{Confirm, CopyEntry};
+use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
+use std::sync::Arc;
+
+/// All of them.
+pub(crate) struct Lanes {
+    clock: Clock,
+    copy_ms: u64,
+    wires: Arc<Wires>,
+    inbox: Arc<Inbox>,
+    slots: Box<[Mutex<OfSlot>]>,
+}
+
+/// Those of one slot.
+#[derive(Default)]
+struct OfSlot {
+    /// Entries of these terms are taken, from the one in which the slot was got to the present one.
+    terms: Option<(Term, Term)>,
+    second: Option<Filling>,
+    moving: Option<Filling>,
+    /// All that there is, is being told: until then no copy is complete.
+    telling: bool,
+    /// What was answered meanwhile.
+    answers: Vec<CopyAnswer>,
+}
+
+struct Filling {
+    sender: CopySender<Bytes, Pending>,
+    /// Of all entries since it began: what the other side must have.
+    digest: Sha256,
+}
+
+/// Who waits for an entry: until one copy has it, or two.
+enum Pending {
+    One(Confirm),
+    Two(Arc<Mutex<Option<Confirm>>>),
+}
+
+impl Pending {
+    fn confirm(self) {
+        match self {
+            Self::One(confirm) => confirm.confirm(),
+            // The last of the two confirms.
+            Self::Two(confirm) => {
+                if let Some(confirm) = Arc::into_inner(confirm).and_then(Mutex::into_inner) {
+                    confirm.confirm();
+                }
+            }
+        }
+    }
+}
+
+impl Lanes {
+    pub(crate) fn new(clock: Clock, copy_ms: u64, wires: Arc<Wires>, inbox: Arc<Inbox>) -> Self {
+        let slots = (0..SLOTS).map(|_| Mutex::default()).collect();
+        Self { clock, copy_ms, wires, inbox, slots }
+    }
+
+    fn of(&self, slot: Slot) -> &Mutex<OfSlot> {
+        &self.slots[usize::from(slot.get())]
+    }
+
+    /// This node owns the slot from this term on.
+    pub(crate) fn own(&self, fence: Fence) {
+        let before = std::mem::replace(
+            &mut *self.of(fence.slot).lock(),
+            OfSlot { terms: Some((fence.term, fence.term)), ..OfSlot::default() },
+        );
+        drop(before);
+    }
+
+    /// It still does, in a higher term.
+    pub(crate) fn renew(&self, fence: Fence) {
+        let mut of_slot = self.of(fence.slot).lock();
+        if let Some((_, high)) = &mut of_slot.terms {
+            *high = fence.term;
+        }
+        if let Some(filling) = &mut of_slot.second {
+            filling.sender.renew(fence.term);
+        }
+    }
+
+    /// It does not any more. What waited never leaves.
+    pub(crate) fn disown(&self, slot: Slot) {
+        let before = std::mem::take(&mut *self.of(slot).lock());
+        drop(before);
+    }
+
+    /// Begins a copy, in place of another of its kind. Then everything is to be told, and [`Lanes::told`].
+    pub(crate) fn begin(&self, fence: Fence, lane: Lane, to: Run) {
+        let now_ms = (self.clock)();
+        self.change(fence.slot, |of_slot| {
+            of_slot.telling = true;
+            let (sender, step) = CopySender::begin(now_ms, self.copy_ms, fence, lane, to, std::iter::empty());
+            let before = of_slot.place(lane).replace(Filling { sender, digest: Sha256::new() });
+            (to, lane, step, before)
+        });
+    }
+
+    /// The other side has everything already.
+    pub(crate) fn adopt(&self, fence: Fence, lane: Lane, to: Run) {
+        let now_ms = (self.clock)();
+        self.change(fence.slot, |of_slot| {
+            let sender = CopySender::adopted(now_ms, self.copy_ms, fence, lane, to);
+            let before = of_slot.place(lane).replace(Filling { sender, digest: Sha256::new() });
+            (to, lane, no_step(), before)
+        });
+    }
+
+    /// Begins the same copy anew. Then everything is to be told, and [`Lanes::told`]; false when there is none.
+    pub(crate) fn restart(&self, slot: Slot, lane: Lane) -> bool {
+        let now_ms = (self.clock)();
+        let mut found = false;
+        self.change_if(slot, lane, |filling| {
+            found = true;
+            filling.digest = Sha256::new();
+            filling.sender.restart(now_ms, std::iter::empty())
+        });
+        if found {
+            self.of(slot).lock().telling = true;
+        }
+        found
+    }
+
+    /// Everything was told: what follows is new.
+    pub(crate) fn told(&self, slot: Slot) {
+        let answers = {
+            let mut of_slot = self.of(slot).lock();
+            of_slot.telling = false;
+            std::mem::take(&mut of_slot.answers)
+        };
+        answers.into_iter().for_each(|answer| self.answered(answer));
+    }
+
+    /// There is no such copy any more: nothing waits for it.
+    pub(crate) fn end(&self, slot: Slot, lane: Lane) {
+        let ended = {
+            let mut of_slot = self.of(slot).lock();
+            let place = of_slot.place(lane);
+            place.take_if(|filling| filling.sender.lane() == lane)
+        };
+        alone(ended);
+    }
+
+    /// Nothing follows; the digest that the other side must have.
+    pub(crate) fn seal(&self, slot: Slot, lane: Lane) -> Option<[u8; 32]> {
+        let now_ms = (self.clock)();
+        let mut sealed = None;
+        self.change_if(slot, lane, |filling| {
+            let digest = filling.digest.clone().finalize().into();
+            sealed = Some(digest);
+            filling.sender.seal(now_ms, digest)
+        });
+        sealed
+    }
+
+    /// The other side of a copy answered.
+    pub(crate) fn answered(&self, answer: CopyAnswer) {
+        let (slot, now_ms) = (answer.fence.slot, (self.clock)());
+        {
+            let mut of_slot = self.of(slot).lock();
+            if of_slot.telling {
+                of_slot.answers.push(answer);
+                return;
+            }
+        }
+        self.change_if(slot, answer.lane, |filling| filling.sender.answered(now_ms, answer));
+    }
+
+    /// A new entry of a slot's logs.
+    pub(crate) fn append(&self, fence: Fence, entry: &CopyEntry, confirm: Confirm) {
+        let now_ms = (self.clock)();
+        let mut carried = Vec::new();
+        {
+            let mut of_slot = self.of(fence.slot).lock();
+            if of_slot.terms.is_none_or(|(low, high)| fence.term < low || fence.term > high) {
+                return;
+            }
+            let OfSlot { second, moving, .. } = &mut *of_slot;
+            let (first, other) = match (second.as_mut(), moving.as_mut()) {
+                (None, None) => {
+                    drop(of_slot);
+                    return confirm.confirm();
+                }
+                (Some(one), other) => (one, other),
+                (None, Some(one)) => (one, None),
+            };
+            let bytes = entry.encode();
+            let pendings = match other {
+                None => (Pending::One(confirm), None),
+                Some(other) => {
+                    let both = Arc::new(Mutex::new(Some(confirm)));
+                    (Pending::Two(both.clone()), Some((other, Pending::Two(both))))
+                }
+            };
+            carried.push(self.push(first, now_ms, fence.slot, bytes.clone(), pendings.0));
+            if let Some((other, pending)) = pendings.1 {
+                carried.push(self.push(other, now_ms, fence.slot, bytes, pending));
+            }
+        }
+        carried.into_iter().flatten().for_each(Pending::confirm);
+    }
+
+    fn push(&self, to: &mut Filling, now_ms: u64, slot: Slot, bytes: Bytes, pending: Pending) -> Vec<Pending> {
+        to.add(&bytes);
+        let step = to.sender.push(now_ms, bytes, pending);
+        self.carry(slot, to.sender.to(), to.sender.lane(), step)
+    }
+
+    /// Time passed.
+    pub(crate) fn tick(&self) {
+        let now_ms = (self.clock)();
+        for slot in Slot::all() {
+            let mut confirmed = Vec::new();
+            {
+                let mut of_slot = self.of(slot).lock();
+                let OfSlot { second, moving, .. } = &mut *of_slot;
+                for filling in [second, moving].into_iter().flatten() {
+                    let step = filling.sender.tick(now_ms);
+                    confirmed.extend(self.carry(slot, filling.sender.to(), filling.sender.lane(), step));
+                }
+            }
+            confirmed.into_iter().for_each(Pending::confirm);
+        }
+    }
+
+    fn change_if(&self, slot: Slot, lane: Lane, step: impl FnOnce(&mut Filling) -> Step<Bytes, Pending>) {
+        let confirmed = {
+            let mut of_slot = self.of(slot).lock();
+            let filling = of_slot.place(lane).as_mut().filter(|filling| filling.sender.lane() == lane);
+            let Some(filling) = filling else { return };
+            let step = step(filling);
+            self.carry(slot, filling.sender.to(), lane, step)
+        };
+        confirmed.into_iter().for_each(Pending::confirm);
+    }
+
+    fn change(
+        &self,
+        slot: Slot,
+        change: impl FnOnce(&mut OfSlot) -> (Run, Lane, Step<Bytes, Pending>, Option<Filling>),
+    ) {
+        let (confirmed, before) = {
+            let mut of_slot = self.of(slot).lock();
+            let (to, lane, step, before) = change(&mut of_slot);
+            (self.carry(slot, to, lane, step), before)
+        };
+        confirmed.into_iter().for_each(Pending::confirm);
+        alone(before);
+    }
+
+    /// Does what a step says, under the slot's lock so that nothing overtakes; gives what is to be confirmed without it.
+    fn carry(&self, slot: Slot, to: Run, lane: Lane, step: Step<Bytes, Pending>) -> Vec<Pending> {
+        step.send.into_iter().for_each(|message| self.wires.say(to.node, Word::Copy(message)));
+        if step.caught_up {
+            self.inbox.put(slot, Happened::Duty(DutyEvent::CaughtUp(lane)));
+        }
+        if step.given_up {
+            self.inbox.put(slot, Happened::Duty(DutyEvent::GivenUp(lane)));
+        }
+        if step.overflow {
+            self.inbox.put(slot, Happened::Overflow(lane));
+        }
+        step.confirmed
+    }
+}
+
+impl OfSlot {
+    fn place(&mut self, lane: Lane) -> &mut Option<Filling> {
+        match lane {
+            Lane::Second(_) => &mut self.second,
+            Lane::Move(_) => &mut self.moving,
+        }
+    }
+}
+
+impl Filling {
+    fn add(&mut self, entry: &[u8]) {
+        add(&mut self.digest, entry);
+    }
+}
+
+/// Both sides of a copy make their digests of its entries by this.
+pub(super) fn add(digest: &mut Sha256, entry: &[u8]) {
+    digest.update((entry.len() as u64).to_be_bytes());
+    digest.update(entry);
+}
+
+/// Whoever waited for a copy that is no more.
+fn alone(ended: Option<Filling>) {
+    ended.into_iter().flat_map(|filling| filling.sender.alone()).for_each(Pending::confirm);
+}
+
+fn no_step() -> Step<Bytes, Pending> {
+    Step {
+        send: Vec::new(),
+        confirmed: Vec::new(),
+        caught_up: false,
+        given_up: false,
+        overflow: false,
+    }
+}

@@ -1,0 +1,143 @@
+//! What a leader proposes: takes, owners, seconds, moves, and the time.
+
+use crate::boxed;
+use enfilade_raft::Raft;
+use enfilade_registry::{Command, Keeper, LateMoves, Members, Reader, Run, SlotTable, Writer, plan};
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Between two proposals of the plan, in ms.
+const PLAN_MS: u64 = 100;
+/// How long the first owner of a new cluster waits for the others, in ms: else it gets all slots.
+const FOUNDING_MS: u64 = 2000;
+/// Between two ticks of registry time, in ms.
+const TICK_MS: u64 = 1000;
+
+/// A proposal that was answered.
+pub(crate) enum Done {
+    Took(Run, bool),
+    Planned,
+    Ticked(u64, bool),
+}
+
+pub(crate) struct Duties {
+    raft: Arc<Raft>,
+    since_ms: u64,
+    planned_ms: u64,
+    ticked_ms: u64,
+    /// What was proposed and not answered yet: one of each kind, one per run that is taken from.
+    pub(crate) proposed: FuturesUnordered<BoxFuture<'static, Done>>,
+    taking: BTreeSet<Run>,
+    planning: bool,
+    ticking: bool,
+    seen: Option<(u64, Arc<Members>)>,
+    late: LateMoves,
+    move_ms: u64,
+}
+
+impl Duties {
+    pub(crate) fn new(raft: Arc<Raft>, move_ms: u64, now_ms: u64) -> Self {
+        Self {
+            raft,
+            since_ms: now_ms,
+            planned_ms: now_ms,
+            ticked_ms: now_ms,
+            proposed: FuturesUnordered::new(),
+            taking: BTreeSet::new(),
+            planning: false,
+            ticking: false,
+            seen: None,
+            late: LateMoves::default(),
+            move_ms,
+        }
+    }
+
+    /// Looks what is to be done.
+    pub(crate) fn poll(&mut self, keeper: &mut Keeper, now_ms: u64) {
+        // In this order the table holds at least what was applied at the index.
+        let applied = self.raft.index();
+        let (table, members) = (self.raft.slot_table(), self.raft.members());
+        self.observe(keeper, now_ms, &table, &members);
+        self.take(keeper, now_ms, applied);
+        if !self.planning && self.taking.is_empty() && now_ms >= self.planned_ms + PLAN_MS {
+            self.planned_ms = now_ms;
+            self.plan(keeper, now_ms, &table, &members);
+        }
+        if !self.ticking && now_ms >= self.ticked_ms + TICK_MS {
+            self.ticking = true;
+            let (raft, elapsed_ms) = (self.raft.clone(), now_ms - self.ticked_ms);
+            self.proposed.push(boxed(async move {
+                let done = raft.submit(Command::Tick { elapsed_ms }).await.is_ok();
+                Done::Ticked(now_ms, done)
+            }));
+        }
+    }
+
+    fn observe(&mut self, keeper: &mut Keeper, now_ms: u64, table: &SlotTable, members: &Arc<Members>) {
+        let same = |seen: &(u64, Arc<Members>)| seen.0 == table.version() && Arc::ptr_eq(&seen.1, members);
+        if !self.seen.as_ref().is_some_and(same) {
+            keeper.observe(now_ms, members, table);
+            self.seen = Some((table.version(), members.clone()));
+        }
+    }
+
+    fn take(&mut self, keeper: &mut Keeper, now_ms: u64, applied: u64) {
+        for take in keeper.takes(now_ms, applied) {
+            let Command::Take { lost, .. } = take else { continue };
+            if self.taking.insert(lost) {
+                tracing::warn!(node = %lost, "an owner lost its lease: its slots are taken");
+                let raft = self.raft.clone();
+                self.proposed.push(boxed(async move { Done::Took(lost, raft.submit(take).await.is_ok()) }));
+            }
+        }
+    }
+
+    fn plan(&mut self, keeper: &Keeper, now_ms: u64, table: &SlotTable, members: &Members) {
+        let live = keeper.live(now_ms);
+        let all_here = members.owners().all(|run| live.contains(&run));
+        if table.version() == 0 && !all_here && now_ms < self.since_ms + FOUNDING_MS {
+            return;
+        }
+        let mut commands: Vec<Command> = self.late.look(now_ms, table, self.move_ms).into_iter().collect();
+        commands.extend(plan(table, members, &live));
+        if commands.is_empty() {
+            return;
+        }
+        self.planning = true;
+        let raft = self.raft.clone();
+        self.proposed.push(boxed(async move {
+            for command in commands {
+                if let Err(error) = raft.submit(command).await {
+                    tracing::debug!(%error, "a plan was not committed; it is made anew");
+                    break;
+                }
+            }
+            Done::Planned
+        }));
+    }
+
+    /// A proposal was answered.
+    pub(crate) fn done(&mut self, keeper: &mut Keeper, now_ms: u64, done: Done) {
+        match done {
+            Done::Took(run, done) => {
+                self.taking.remove(&run);
+                if done {
+                    keeper.took(run);
+                }
+            }
+            Done::Planned => self.planning = false,
+            Done::Ticked(at_ms, done) => {
+                self.ticking = false;
+                if done {
+                    self.ticked_ms = at_ms;
+                } else {
+                    tracing::error!("registry time stands still: a tick was not committed");
+                }
+            }
+        }
+        let (table, members) = (self.raft.slot_table(), self.raft.members());
+        self.observe(keeper, now_ms, &table, &members);
+    }
+}

@@ -1,0 +1,76 @@
+//! The attempts of one message, until it has its one outcome. What is done after a failure says [`EdgeRule`].
+
+use super::hold::Reasons;
+use super::{Attempt, Router, said};
+use crate::ask::{Ask, What};
+use crate::map::Map;
+use bytes::Bytes;
+use enfilade_registry::NodeId;
+use enfilade_registry::edge_rule::{EdgeRule, Verdict};
+use enfilade_session::owner::{Legacy, Reply};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+pub(super) struct Tries<'a> {
+    router: &'a Router,
+    ask: Ask<'a>,
+    message: Option<Bytes>,
+    reasons: Reasons<Arc<Map>, u64, Vec<NodeId>>,
+    /// Since the first failure.
+    rule: Option<(Instant, EdgeRule)>,
+}
+
+impl<'a> Tries<'a> {
+    pub(super) fn new(router: &'a Router, ask: Ask<'a>) -> Self {
+        let parts = &router.parts;
+        let (map, slots, links) = (parts.map.clone(), parts.slots.changed(), parts.doors.links());
+        let mut reasons = Reasons { map, slots, links };
+        reasons.forget();
+        Self { router, ask, message: None, reasons, rule: None }
+    }
+
+    /// The encoded message; encoded once.
+    pub(super) fn message(&mut self) -> Bytes {
+        let servers = &self.router.parts.servers;
+        let server = servers.get(self.ask.caller.server.0).map_or("", String::as_str);
+        self.message.get_or_insert_with(|| self.ask.encode(server)).clone()
+    }
+
+    /// The reply, or nothing when it is time for another attempt.
+    pub(super) async fn after(&mut self, attempt: Attempt) -> Option<Reply> {
+        let failure = match attempt {
+            Attempt::Done(reply) => return Some(self.end_is_idempotent(reply)),
+            Attempt::Failed(failure) => failure,
+        };
+        let (router, ask) = (self.router, self.ask);
+        let (since, rule) = self.rule.get_or_insert_with(|| {
+            (Instant::now(), EdgeRule::new(0, router.is_safe(ask), None, &router.parts.timing))
+        });
+        let now_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        match rule.failed(now_ms, failure) {
+            Verdict::Again { wait_ms } => {
+                self.reasons.wait(Duration::from_millis(wait_ms)).await;
+                None
+            }
+            Verdict::Unavailable | Verdict::Deadline { may_have_run: false } => Some(said::nobody(ask.id())),
+            Verdict::Unknown | Verdict::EndStream | Verdict::Deadline { may_have_run: true } => Some(self.unknown()),
+        }
+    }
+
+    fn unknown(&self) -> Reply {
+        match self.ask.what {
+            What::Legacy { message: Legacy::One { .. }, .. } if self.ask.id().is_none() => said::unheard(),
+            _ => said::unknown(self.ask.id()),
+        }
+    }
+
+    /// A session that a lost DELETE had ended is not found by the next one: it is ended all the same.
+    fn end_is_idempotent(&self, reply: Reply) -> Reply {
+        let repeated = self.rule.as_ref().is_some_and(|(_, rule)| rule.may_have_run());
+        match (&self.ask.what, &reply) {
+            (What::End { .. }, Reply::Message { status: 404, .. }) if repeated => Reply::Status(200),
+            _ => reply,
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! The owner's side: messages that edges on other nodes hand in.
+//!
+//! Rule: before anything is executed, slot and term of the message are compared with this node's; an edge that gives up
+//! is a client that gives up.
+
+mod answer;
+
+use crate::router::Local;
+use crate::wire::{self, Kind};
+use answer::Sent;
+use bytes::Bytes;
+use enfilade_mcp::classify::Modern;
+use enfilade_mcp::meta::Meta;
+use enfilade_mcp::{Envelope, Kind as MessageKind};
+use enfilade_mesh::{Exchange, Open, Receiving};
+use enfilade_proto::owner::Ask;
+use enfilade_registry::{Fence, NotServed, SessionKeys, Slot};
+use enfilade_session::owner::{Caller, HeaderLookup, Legacy, Reply, ServerId};
+use enfilade_session::slots::Slots;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+
+/// Refusals on their way at once; beyond that an exchange is dropped.
+const REFUSALS_MAX: usize = 256;
+
+/// Serves what other nodes ask.
+pub(crate) struct Server {
+    local: Arc<dyn Local>,
+    slots: Arc<dyn Slots>,
+    keys: Arc<SessionKeys>,
+    servers: Vec<String>,
+    places: Arc<Semaphore>,
+    refusals: Arc<Semaphore>,
+    tasks: TaskTracker,
+}
+
+impl Server {
+    pub(crate) fn new(
+        local: Arc<dyn Local>,
+        slots: Arc<dyn Slots>,
+        keys: Arc<SessionKeys>,
+        servers: Vec<String>,
+        asks_max: usize,
+        tasks: TaskTracker,
+    ) -> Arc<Self> {
+        let (places, refusals) = (Arc::new(Semaphore::new(asks_max)), Arc::new(Semaphore::new(REFUSALS_MAX)));
+        Arc::new(Self { local, slots, keys, servers, places, refusals, tasks })
+    }
+
+    /// Takes one message in.
+    pub(crate) fn exchange(self: &Arc<Self>, open: Open, mut exchange: Exchange) {
+        match self.places.clone().try_acquire_owned() {
+            Ok(place) => {
+                let server = self.clone();
+                self.tasks.spawn(async move {
+                    server.serve(open, exchange).await;
+                    drop(place);
+                });
+            }
+            Err(_) => {
+                let Ok(place) = self.refusals.clone().try_acquire_owned() else { return };
+                self.tasks.spawn(async move {
+                    let _ = exchange.send(wire::encode_not_served(NotServed::Busy), true).await; // It may be gone.
+                    drop(place);
+                });
+            }
+        }
+    }
+
+    async fn serve(&self, open: Open, exchange: Exchange) {
+        let (mut sending, mut receiving) = exchange.split();
+        let (fence, reply) = tokio::select! {
+            biased;
+            () = given_up(&mut receiving) => return,
+            answered = self.answer(&open) => answered,
+        };
+        let sent = tokio::select! {
+            biased;
+            () = given_up(&mut receiving) => return,
+            sent = answer::send(&mut sending, fence, reply) => sent,
+        };
+        if let Sent::Head(mut stream) = sent {
+            tokio::select! {
+                biased;
+                () = given_up(&mut receiving) => {}
+                () = answer::stream(&mut sending, &mut stream) => {}
+            }
+        }
+    }
+
+    /// Asks the owner of this node, under the fence that the message names.
+    async fn answer(&self, open: &Open) -> (Option<Fence>, Reply) {
+        let fence = match self.fence(open) {
+            Ok(fence) => fence,
+            Err(why) => return (None, Reply::NotServed(why)),
+        };
+        let Ok(ask) = wire::decode_ask(open.payload.clone()) else {
+            tracing::error!("a message of another node is not understood: do all nodes run the same release?");
+            return (fence, Reply::NotServed(NotServed::NotReady));
+        };
+        let reply = self.run(fence, &ask).await;
+        (fence, reply)
+    }
+
+    /// The right to act for the slot of the message in its term; nothing for what needs no slot.
+    fn fence(&self, open: &Open) -> Result<Option<Fence>, NotServed> {
+        if open.term == 0 {
+            return Ok(None);
+        }
+        let own = self.slots.fence(Slot::new(open.slot).ok_or(NotServed::NotOwner)?)?;
+        match own.term.0.cmp(&open.term) {
+            std::cmp::Ordering::Equal => Ok(Some(own)),
+            // The edge has to learn of the term.
+            std::cmp::Ordering::Greater => Err(NotServed::NotOwner),
+            // This node has to.
+            std::cmp::Ordering::Less => Err(NotServed::NotReady),
+        }
+    }
+
+    async fn run(&self, fence: Option<Fence>, ask: &Ask) -> Reply {
+        // Nodes may have different configurations for a while: another one may know the server.
+        let server = self.servers.iter().position(|name| *name == ask.server).map(ServerId);
+        let Some(server) = server else { return Reply::NotServed(NotServed::NotReady) };
+        let caller = Caller { server, principal: &ask.principal };
+        let session = match (ask.session.is_empty(), fence) {
+            (true, _) => None,
+            (false, fence) => match self.keys.verify(&ask.session) {
+                Ok(session) if fence.is_none_or(|fence| fence.slot == session.slot()) => Some(session),
+                Ok(_) | Err(_) => return Reply::NotServed(NotServed::NotOwner),
+            },
+        };
+        match (ask.kind(), session) {
+            (Kind::Modern, _) => self.modern(caller, ask).await,
+            (Kind::Initialize, _) => match Envelope::parse(&ask.message) {
+                Ok(request) => self.local.initialize(caller, &request).await,
+                Err(refusal) => Reply::error(400, refusal.id.as_ref(), &refusal.error),
+            },
+            (Kind::Legacy, Some(session)) => match Envelope::parse(&ask.message) {
+                Ok(envelope) => {
+                    let message = Legacy::One { envelope: &envelope, version: ask.version.as_deref() };
+                    self.local.legacy(caller, session, message).await
+                }
+                Err(refusal) => Reply::error(400, refusal.id.as_ref(), &refusal.error),
+            },
+            (Kind::Batch, Some(session)) => match enfilade_mcp::json::check(&ask.message) {
+                Ok(text) => self.local.legacy(caller, session, Legacy::Batch(text)).await,
+                Err(why) => Reply::error(400, None, &enfilade_mcp::RpcError::parse(&why)),
+            },
+            (Kind::OpenStream, Some(session)) => {
+                self.local.open_stream(caller, session, ask.last_event_id.as_deref()).await
+            }
+            (Kind::End, Some(session)) => self.local.end(caller, session).await,
+            (Kind::Unspecified, _) | (_, None) => Reply::NotServed(NotServed::NotReady),
+        }
+    }
+
+    async fn modern(&self, caller: Caller<'_>, ask: &Ask) -> Reply {
+        let request = match Envelope::parse(&ask.message) {
+            Ok(request) => request,
+            Err(refusal) => return Reply::error(400, refusal.id.as_ref(), &refusal.error),
+        };
+        // The edge has checked all of it: what is missing here was not sent by an edge.
+        let MessageKind::Request(inner) = &request.kind else { return Reply::Accepted };
+        let Ok(meta) = Meta::read(inner.params) else { return Reply::NotServed(NotServed::NotReady) };
+        let modern = Modern {
+            capabilities: meta.capabilities.unwrap_or("{}"),
+            client_info: meta.client_info,
+            log_level: meta.log_level,
+            progress_token: meta.progress_token,
+        };
+        self.local.modern(caller, &request, &modern, &Params(ask)).await
+    }
+}
+
+/// `Mcp-Param-*` headers as they came with the message.
+struct Params<'a>(&'a Ask);
+
+impl HeaderLookup for Params<'_> {
+    fn header(&self, name: &str) -> Option<&str> {
+        self.0.params.iter().find(|param| param.name == name).map(|param| param.value.as_str())
+    }
+}
+
+/// Resolves when the edge is gone: it reset the exchange, or the link broke. An edge says nothing after its message.
+async fn given_up(receiving: &mut Receiving) {
+    loop {
+        match receiving.next().await {
+            Some(Ok(payload)) => drop::<Bytes>(payload),
+            Some(Err(_)) => return,
+            None => std::future::pending::<()>().await,
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! A node of a cluster: its parts in the order in which each needs the one before, and how they stop.
+//! Links → gossip → registry → (found or join) → sessions → lease → edge.
+
+mod entry;
+mod gossip;
+mod links;
+mod settle;
+
+use crate::compose::{Front, connectors, registry_limits, tell_of_ends};
+use crate::config::{Cluster as Section, Config, Role};
+use crate::gateway::{Backing, Gateway, STOP_LIMIT};
+use crate::identity::Identity;
+use crate::keys::{self, Keys};
+use anyhow::Context;
+use enfilade_cluster::{Cluster, Prepared, RaftLinks, Registration, Switchboard, boottime};
+use enfilade_membership::Membership;
+use enfilade_mesh::Mesh;
+use enfilade_raft::Raft;
+use enfilade_registry::{COMMAND_FORMAT, Command, Reader, Run, SessionKeys, Writer};
+use enfilade_runtime::Shutdown;
+use enfilade_session::{Node, NodeConfig, Registry};
+use entry::Entry;
+use gossip::Voice;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// How long the registry's leader tries to let another lead before it stops.
+const STEP_DOWN: Duration = Duration::from_secs(1);
+
+/// Slots are not moved yet: nobody waits for it.
+const MOVES: bool = false;
+
+/// How long a command at the start or the end of a node may take.
+const COMMAND: Duration = Duration::from_secs(2);
+
+/// What makes a node a part of a cluster, while it runs.
+pub(crate) struct Member {
+    run: Run,
+    base: Base,
+    cluster: Arc<Cluster>,
+    is_owner: bool,
+    drain: Duration,
+    /// Holds the data directory.
+    _identity: Identity,
+}
+
+/// What is there before the node belongs to a cluster.
+struct Base {
+    mesh: Mesh,
+    membership: Arc<Membership>,
+    raft: Arc<Raft>,
+    switchboard: Arc<Switchboard>,
+    voice: Arc<Voice>,
+    cluster: watch::Sender<Option<Arc<Cluster>>>,
+    /// Gossip's two directions. They end when gossip does.
+    tasks: JoinSet<()>,
+}
+
+/// Builds a node of a cluster. It comes back when the node serves.
+///
+/// # Errors
+/// An address cannot be bound, keys or data directory cannot be used, or the cluster does not want this node.
+pub(crate) async fn compose(mut config: Config, section: Section) -> anyhow::Result<Gateway> {
+    let front = if section.plays(Role::Edge) { Some(Front::bind(&config).await?) } else { None };
+    let links = links::bind(&section).await?;
+    let link_told = links.link_told.clone();
+    let dir = config.data_dir.clone();
+    let (mut identity, keys) = open(dir.clone(), section.keys.clone()).await?;
+    let run = identity.run();
+
+    let base = Base::start(&section, &identity, &keys, links, dir).await?;
+    identity = base.settle(&section, identity).await?;
+
+    let session_keys = Arc::new(SessionKeys::new(1, &keys.session)?);
+    let registration = Registration {
+        name: section.node.as_str().into(),
+        link: link_told.into(),
+        roles: section.roles(),
+        formats: COMMAND_FORMAT.into(),
+    };
+    let servers: Vec<String> = config.servers.iter().map(|server| server.name.clone()).collect();
+    let timing = section.timing.registry();
+    let cluster_config =
+        enfilade_cluster::Config { timing, ..enfilade_cluster::Config::new(run, registration, servers) };
+    let (mesh, raft) = (base.mesh.clone(), base.raft.clone());
+    let prepared = Prepared::new(cluster_config, mesh, raft.clone(), session_keys.clone(), boottime())?;
+
+    if !section.plays(Role::Owner) {
+        // Only owners talk to upstreams.
+        config.upstreams.clear();
+        config.servers.iter_mut().for_each(|server| server.upstreams.clear());
+    }
+    let limits = registry_limits(&config.limits);
+    let connectors = connectors(config.upstreams)?;
+    let node_config = NodeConfig { servers: config.servers, limits: config.limits, cursor_secret: keys.cursor };
+    let parts = Registry { reader: raft.clone(), writer: raft.clone(), keys: session_keys.clone() };
+    let node = Node::start(node_config, connectors.clone(), parts, prepared.slots(), prepared.copies())?;
+    raft.on_ended(tell_of_ends(&node));
+
+    let cluster = Arc::new(prepared.start(node.clone(), &base.switchboard));
+    base.voice.speak_for(node.clone());
+    base.cluster.send_replace(Some(cluster.clone()));
+    cluster.ready().await;
+    configure(&raft, limits).await;
+
+    let (urls, edge) = match front {
+        Some(front) => {
+            let (urls, edge) = front.serve(cluster.router(), session_keys);
+            (urls, Some(edge))
+        }
+        None => (Vec::new(), None),
+    };
+    let (is_owner, drain) = (section.plays(Role::Owner), Duration::from_millis(section.timing.drain_ms));
+    let member = Member { run, base, cluster, is_owner, drain, _identity: identity };
+    Ok(Gateway { urls, edge, node, connectors, backing: Backing::Member(Box::new(member)) })
+}
+
+/// Takes the data directory, and reads the cluster's keys.
+async fn open(dir: PathBuf, keys_dir: Option<PathBuf>) -> anyhow::Result<(Identity, Keys)> {
+    let opened = tokio::task::spawn_blocking(move || {
+        let keys = keys::read(&keys_dir.context("a node of a cluster needs keys")?)?;
+        anyhow::Ok((Identity::open(&dir, crate::data::random)?, keys))
+    });
+    opened.await.context("opening the data directory failed")?
+}
+
+/// Limits are the cluster's: whoever starts with others sets them for all. Without a leader those before stay.
+async fn configure(raft: &Raft, limits: enfilade_registry::Limits) {
+    if raft.limits() == limits {
+        return;
+    }
+    match tokio::time::timeout(COMMAND, raft.submit(Command::Configure { limits })).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "the registry does not take the limits of this node's configuration"),
+        Err(_) => tracing::warn!("the registry does not take the limits of this node's configuration in time"),
+    }
+}
+
+impl Base {
+    async fn start(
+        section: &Section,
+        identity: &Identity,
+        keys: &Keys,
+        links: links::Links,
+        dir: PathBuf,
+    ) -> anyhow::Result<Self> {
+        let run = identity.run();
+        let switchboard = Switchboard::new();
+        let mut mesh_config = enfilade_mesh::Config::new(run);
+        mesh_config.cluster = identity.cluster();
+        mesh_config.tls = Some(keys.tls.clone());
+        let mesh = Mesh::start(mesh_config, links.link, switchboard.clone()).context("links cannot start")?;
+        let told = (links.gossip_told, links.link_told);
+        let membership = Arc::new(gossip::start(section, keys, run, links.gossip, told).await?);
+
+        let mut raft_config = enfilade_raft::Config::new(dir.join("raft"), run, Arc::new(RaftLinks(mesh.clone())));
+        raft_config.timing = section.timing.registry();
+        let raft = Arc::new(Raft::open(raft_config).await.context("the registry cannot be opened")?);
+        switchboard.set_raft(raft.clone());
+
+        let voice = Arc::new(Voice::new(membership.clone(), mesh.clone(), raft.clone()));
+        let (cluster, follows) = watch::channel(None);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(voice.clone().run());
+        tasks.spawn(gossip::follow(membership.roster(), mesh.clone(), follows));
+        Ok(Self { mesh, membership, raft, switchboard, voice, cluster, tasks })
+    }
+
+    /// Whether the replica found anything on the disk. It says so a moment after it was opened.
+    async fn has_registry(&self) -> bool {
+        let mut status = self.raft.status();
+        let initialised = status.wait_for(|status| status.is_initialised);
+        tokio::time::timeout(COMMAND, initialised).await.is_ok_and(|status| status.is_ok())
+    }
+
+    /// Waits until the node belongs to a cluster.
+    async fn settle(&self, section: &Section, mut identity: Identity) -> anyhow::Result<Identity> {
+        if let Some(cluster) = identity.cluster()
+            && !self.has_registry().await
+        {
+            anyhow::bail!(
+                "the data directory belongs to cluster {cluster}, and its registry is gone: this node might vote twice; \
+                 start with an empty data directory to join as a new node"
+            );
+        }
+        let entry = Arc::new(Entry {
+            node: identity.run().node,
+            name: section.node.clone(),
+            voters: section.voters.clone(),
+            mesh: self.mesh.clone(),
+            raft: self.raft.clone(),
+            roster: self.membership.roster(),
+        });
+        entry.serve(&self.switchboard);
+        if identity.cluster().is_some() {
+            return Ok(identity);
+        }
+        let cluster = entry.settle().await?;
+        tracing::info!(%cluster, node = %identity.run(), "belongs to the cluster");
+        self.mesh.set_cluster(cluster);
+        let bound = tokio::task::spawn_blocking(move || identity.belongs_to(cluster).map(|()| identity));
+        Ok(bound.await.context("writing the data directory failed")??)
+    }
+}
+
+impl Member {
+    /// Waits for a part to end, which none does by itself.
+    pub(crate) async fn failed(&mut self) -> anyhow::Error {
+        let mut status = self.base.raft.status();
+        let part = async {
+            match self.cluster.failed().await {
+                // It has done what it was for.
+                "registration" => std::future::pending().await,
+                part => part,
+            }
+        };
+        tokio::select! {
+            part = part => anyhow::anyhow!("the part {part:?} ended"),
+            _ = self.base.tasks.join_next() => anyhow::anyhow!("gossip ended by itself"),
+            failed = status.wait_for(|status| status.failed.is_some()) => {
+                let why = failed.ok().and_then(|status| status.failed.clone());
+                anyhow::anyhow!("the registry failed: {}", why.as_deref().unwrap_or("it ended"))
+            }
+        }
+    }
+
+    /// Gives the node's slots to others, if there are any. What is not handed over in time others take by themselves.
+    pub(crate) async fn hand_over(&self) {
+        self.base.voice.drain();
+        let roster = self.base.membership.roster();
+        let others = roster.borrow().members().iter().any(|alive| {
+            alive.identity.run.node != self.run.node && alive.identity.roles.owner
+        });
+        if !self.is_owner || !others || !MOVES {
+            return;
+        }
+        if tokio::time::timeout(self.drain, self.empty()).await.is_err() {
+            tracing::warn!("slots are not handed over in time: others take them once this node's lease is over");
+        }
+    }
+
+    async fn empty(&self) {
+        let node = self.run.node;
+        if let Err(error) = self.base.raft.submit(Command::Drain { node, on: true }).await {
+            tracing::warn!(%error, "cannot ask to be emptied");
+            return;
+        }
+        let mut applied = self.base.raft.applied();
+        let has = |run: Option<Run>| run.is_some_and(|run| run.node == node);
+        loop {
+            let table = self.base.raft.slot_table();
+            if !table.records().iter().any(|record| has(record.owner) || has(record.second)) {
+                return;
+            }
+            if applied.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Stops what the node has of the cluster; it serves nobody any more.
+    pub(crate) async fn stop(mut self, shutdown: &mut Shutdown) {
+        // First, so that leases of others are renewed all the time.
+        self.let_another_lead().await;
+        let base = &mut self.base;
+        shutdown.step("lease", STOP_LIMIT, self.cluster.shutdown()).await;
+        shutdown.step("gossip", STOP_LIMIT, base.membership.leave()).await;
+        shutdown.step("registry", STOP_LIMIT, base.raft.close()).await;
+        shutdown.step("links", STOP_LIMIT, base.mesh.close()).await;
+        base.tasks.shutdown().await;
+    }
+
+    async fn let_another_lead(&self) {
+        let raft = &self.base.raft;
+        let alive = self.base.membership.roster();
+        let others_vote = raft.status().borrow().voters.iter().any(|voter| {
+            *voter != self.run.node && alive.borrow().get(*voter).is_some()
+        });
+        if raft.is_leader()
+            && others_vote
+            && let Err(error) = raft.step_down(STEP_DOWN).await
+        {
+            tracing::info!(%error, "no other voter leads now: the others elect one");
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! An exchange: messages in both directions between two nodes, one of many on a link.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use enfilade_proto::mesh::ResetReason;
+use enfilade_registry::Run;
+use futures::Stream;
+
+use crate::Broken;
+use crate::flow::Flow;
+
+/// What begins an exchange.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Open {
+    /// What it is about; the meaning is the users'.
+    pub kind: u32,
+    /// The slot it concerns.
+    pub slot: u16,
+    /// The term that the opener believes the slot has.
+    pub term: u64,
+    /// Time for the whole exchange. When it is over, both ends are [`Broken::Deadline`].
+    pub within: Option<Duration>,
+    /// W3C trace context.
+    pub traceparent: Option<String>,
+    /// The first message.
+    pub payload: Bytes,
+    /// No more from the opener.
+    pub last: bool,
+}
+
+/// One end of an exchange. Dropping it before both sides said `last` resets it at the other end.
+pub struct Exchange {
+    sending: Sending,
+    receiving: Receiving,
+}
+
+impl Exchange {
+    pub(crate) fn new(flow: Arc<Flow>) -> Self {
+        Self { sending: Sending { flow: Arc::clone(&flow) }, receiving: Receiving { flow } }
+    }
+
+    /// The node at the other end.
+    pub fn peer(&self) -> Run {
+        self.sending.peer()
+    }
+
+    /// Sends a message; waits while the other side has given no credit. Dropping the future before it is ready takes
+    /// the message back. With `last` it is the last of this side; an empty payload then is only the end, no message.
+    pub async fn send(&mut self, payload: Bytes, last: bool) -> Result<(), Broken> {
+        self.sending.send(payload, last).await
+    }
+
+    /// The next message. `None`: the other side said `last`. What arrived before an exchange broke comes first.
+    pub async fn next(&mut self) -> Option<Result<Bytes, Broken>> {
+        self.receiving.next().await
+    }
+
+    /// As [`Sending::broken`].
+    pub async fn broken(&mut self) -> Broken {
+        self.sending.broken().await
+    }
+
+    /// The two directions, to be used from different tasks.
+    pub fn split(self) -> (Sending, Receiving) {
+        (self.sending, self.receiving)
+    }
+
+    /// Ends it at both ends for a reason other than lost interest.
+    pub(crate) fn reset(self, reason: ResetReason) {
+        self.sending.flow.reset(reason);
+    }
+}
+
+/// The sending direction. Dropping it before `last` was sent resets the exchange.
+pub struct Sending {
+    flow: Arc<Flow>,
+}
+
+impl Sending {
+    /// The node at the other end.
+    pub fn peer(&self) -> Run {
+        self.flow.peer
+    }
+
+    /// As [`Exchange::send`].
+    pub async fn send(&mut self, payload: Bytes, last: bool) -> Result<(), Broken> {
+        if payload.len() > self.flow.message_bytes_max() {
+            return Err(Broken::TooLarge);
+        }
+        let mut message = Some((payload, last));
+        poll_fn(|cx| self.flow.poll_send(&mut message, cx)).await
+    }
+
+    /// Waits until the exchange is broken, by whatever; [`Broken::Finished`] once both sides said `last`. It is how
+    /// one who works on an answer learns that nobody waits for it any more.
+    pub async fn broken(&mut self) -> Broken {
+        poll_fn(|cx| self.flow.poll_broken(cx)).await
+    }
+
+    /// Ends the exchange at both ends for a reason other than lost interest.
+    pub(crate) fn reset(&self, reason: ResetReason) {
+        self.flow.reset(reason);
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        self.flow.drop_sending();
+    }
+}
+
+/// The receiving direction; a [`Stream`] of messages. Dropping it before the other side said `last` resets the exchange.
+pub struct Receiving {
+    flow: Arc<Flow>,
+}
+
+impl Receiving {
+    /// The node at the other end.
+    pub fn peer(&self) -> Run {
+        self.flow.peer
+    }
+
+    /// As [`Exchange::next`].
+    pub async fn next(&mut self) -> Option<Result<Bytes, Broken>> {
+        poll_fn(|cx| self.flow.poll_next(cx)).await
+    }
+}
+
+impl Stream for Receiving {
+    type Item = Result<Bytes, Broken>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.flow.poll_next(cx)
+    }
+}
+
+impl Drop for Receiving {
+    fn drop(&mut self) {
+        self.flow.drop_receiving();
+    }
+}

@@ -1,0 +1,74 @@
+//! Mutual TLS between the nodes of a cluster: TLS 1.3 only, both sides show a certificate of the cluster's authority.
+
+use std::sync::Arc;
+
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+use crate::keys::SERVER_NAME;
+use crate::net::BoxIo;
+use crate::{StartError, Tls};
+
+/// HTTP/2, and nothing else.
+const ALPN: &[u8] = b"h2";
+
+/// Both directions of TLS with one set of keys.
+pub(crate) struct Secured {
+    connector: TlsConnector,
+    acceptor: TlsAcceptor,
+    name: ServerName<'static>,
+}
+
+impl Secured {
+    pub(crate) fn new(tls: &Tls) -> Result<Self, StartError> {
+        let bad = |what: &str, error: &dyn std::fmt::Display| StartError::Tls(format!("{what}: {error}"));
+        let mut roots = RootCertStore::empty();
+        for cert in certificates(&tls.ca).map_err(|error| bad("ca", &error))? {
+            roots.add(cert).map_err(|error| bad("ca", &error))?;
+        }
+        let roots = Arc::new(roots);
+        let chain = certificates(&tls.cert).map_err(|error| bad("cert", &error))?;
+        let key = PrivateKeyDer::from_pem_slice(tls.key.as_bytes()).map_err(|error| bad("key", &error))?;
+        let provider = Arc::new(ring::default_provider());
+
+        let mut client = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(|error| bad("tls", &error))?
+            .with_root_certificates(Arc::clone(&roots))
+            .with_client_auth_cert(chain.clone(), key.clone_key())
+            .map_err(|error| bad("cert", &error))?;
+        client.alpn_protocols = vec![ALPN.to_vec()];
+
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider))
+            .build()
+            .map_err(|error| bad("ca", &error))?;
+        let mut server = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(|error| bad("tls", &error))?
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(chain, key)
+            .map_err(|error| bad("cert", &error))?;
+        server.alpn_protocols = vec![ALPN.to_vec()];
+        // Links live long: tickets to resume a session would only cost memory.
+        server.send_tls13_tickets = 0;
+
+        let name = ServerName::try_from(SERVER_NAME).map_err(|error| bad("name", &error))?;
+        Ok(Self { connector: Arc::new(client).into(), acceptor: Arc::new(server).into(), name })
+    }
+
+    pub(crate) async fn connect(&self, io: BoxIo) -> std::io::Result<BoxIo> {
+        Ok(Box::new(self.connector.connect(self.name.clone(), io).await?))
+    }
+
+    pub(crate) async fn accept(&self, io: BoxIo) -> std::io::Result<BoxIo> {
+        Ok(Box::new(self.acceptor.accept(io).await?))
+    }
+}
+
+fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, rustls::pki_types::pem::Error> {
+    CertificateDer::pem_slice_iter(pem.as_bytes()).collect()
+}

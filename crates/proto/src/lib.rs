@@ -1,0 +1,27 @@
+//! Messages between nodes, generated from proto/*.proto; `bytes` are [`bytes::Bytes`], never copied while decoding.
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    reason = "the documentation of generated types is in proto/*.proto"
+)]
+
+/// Links between nodes (proto/mesh.proto).
+pub mod mesh {
+    include!(concat!(env!("OUT_DIR"), "/enfilade.mesh.v1.rs"));
+}
+
+/// What is asked of owners, seconds and the keeper of leases (proto/owner.proto).
+pub mod owner {
+    include!(concat!(env!("OUT_DIR"), "/enfilade.owner.v1.rs"));
+}
+
+/// The registry's Raft group (proto/raft.proto).
+pub mod raft {
+    include!(concat!(env!("OUT_DIR"), "/enfilade.raft.v1.rs"));
+}
+
+/// Questions to the registry's leader (proto/registry.proto).
+pub mod registry {
+    include!(concat!(env!("OUT_DIR"), "/enfilade.registry.v1.rs"));
+}

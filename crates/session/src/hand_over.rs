@@ -1,0 +1,81 @@
+//! Slots that come and go: what this node takes up, drops, keeps or tells when their owner changes.
+//!
+//! A planned move costs no call when new messages are refused first (`fence` fails, `holds` stays), until
+//! [`Node::in_flight_of`] is 0, and only then the slot is frozen (`holds` pauses) and its [`Node::snapshot`] sent.
+
+use crate::copy::{Confirm, CopyChange, CopyEntry};
+use crate::live::Live;
+use crate::node::Node;
+use enfilade_registry::{Slot, Term};
+use parking_lot::Mutex;
+use std::sync::Arc;
+
+impl Node {
+    /// This node owns the slot now: sessions of which it holds a copy are taken up, so that their open calls end and
+    /// the next second can be told of them. All others are taken up when they are used. To be called once
+    /// [`crate::slots::Slots::fence`] gives the new term.
+    pub fn adopt(&self, slot: Slot) {
+        let Ok(fence) = self.slots.fence(slot) else { return };
+        for record in self.registry.reader.sessions_of_slot(slot) {
+            let Some(view) = self.views.iter().find(|view| *view.config.name == *record.server) else { continue };
+            let mut of_slot = self.lives.of(slot);
+            if of_slot.get(&record.id).is_some_and(|live| live.gate.term() >= fence.term) {
+                continue;
+            }
+            let Some(copy) = self.copies.restore(&record.id) else { continue };
+            let id = record.id;
+            let live = self.take_up(record, view, fence, Some(copy));
+            let older = of_slot.insert(id, live);
+            drop(of_slot);
+            older.iter().for_each(|older| older.lose());
+        }
+    }
+
+    /// This node does not own the slot any more, from `term` on: its sessions here end without another word, so that
+    /// the new owner goes on with their upstream sessions and streams. To be called after [`crate::slots::Slots`] says
+    /// so. Idempotent.
+    pub fn release(&self, slot: Slot, term: Term) {
+        let lost: Vec<Arc<Live>> = {
+            let mut of_slot = self.lives.of(slot);
+            let (lost, kept) = of_slot.drain().partition(|(_, live)| live.gate.term() < term);
+            *of_slot = kept;
+            let lost: std::collections::HashMap<_, _> = lost;
+            lost.into_values().collect()
+        };
+        lost.iter().for_each(|live| live.lose());
+    }
+
+    /// The slot stays this node's under a higher term (a move that was aborted): sessions, calls and streams go on. To
+    /// be called before [`crate::slots::Slots::fence`] gives the new term, or the sessions are taken up anew.
+    pub fn renew(&self, slot: Slot, term: Term) {
+        for live in self.lives.of_slot(slot) {
+            live.gate.renew(term);
+        }
+    }
+
+    /// Appends to the second everything that it must know of the slot, in order with what is appended meanwhile. To be
+    /// called when there is a new second, or one that missed something and has forgotten the slot.
+    pub fn tell_second(&self, slot: Slot) {
+        for live in self.lives.of_slot(slot) {
+            live.streams.tell(&|change| live.gate.append(change, Confirm::nobody()));
+        }
+    }
+
+    /// Everything that another node must know of the slot's streams to go on with them, as of now: for a move, while
+    /// the slot is frozen, and for this node's own book when it becomes the slot's second.
+    #[must_use]
+    pub fn snapshot(&self, slot: Slot) -> Vec<CopyEntry> {
+        let entries = Mutex::new(Vec::new());
+        for live in self.lives.of_slot(slot) {
+            let note = |change: CopyChange| entries.lock().push(CopyEntry { session: live.id, change });
+            live.streams.tell(&note);
+        }
+        entries.into_inner()
+    }
+
+    /// Calls of clients of this slot that have not ended yet.
+    #[must_use]
+    pub fn in_flight_of(&self, slot: Slot) -> usize {
+        self.lives.of_slot(slot).iter().map(|live| live.in_flight()).sum()
+    }
+}

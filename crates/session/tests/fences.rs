@@ -1,0 +1,412 @@
+//! Effects under a fence: they wait while the lease is lost, end when the slot is another node's, and that node goes on.
+
+mod common;
+#[path = "common/scripted.rs"]
+mod scripted;
+#[path = "common/slots.rs"]
+mod slots;
+
+use common::{CALLER, Client, World, all, content, events as events_of, next, until, upstream, value, within};
+use enfilade_registry::{Command, NotServed, Slot, Term};
+use enfilade_session::config::{Limits, PrefixChoice};
+use enfilade_session::copy::{Book, Copies, NoCopies};
+use enfilade_session::owner::{Owner, Reply, ServerId};
+use enfilade_session::slots::{Held, Slots};
+use enfilade_session::stream::{Event, EventStream};
+use scripted::*;
+use serde_json::{Value, json};
+use slots::{Lease, Second};
+use std::sync::{Arc, Mutex};
+use tokio::sync::mpsc;
+
+const CALL: &str = r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"t","arguments":{},"_meta":{"progressToken":"p"}}}"#;
+
+fn quick() -> Limits {
+    Limits { health_interval_ms: 60_000, list_wait_ms: 200, ..Limits::default() }
+}
+
+/// A legacy server whose calls are answered by the test; it notes what it is asked.
+struct Server {
+    server: Scripted,
+    calls: mpsc::Receiver<(Value, mpsc::Sender<Value>)>,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Server {
+    async fn start() -> Self {
+        let (sender, calls) = mpsc::channel(8);
+        let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+        let noted = asked.clone();
+        let server = Scripted::start(move |request| {
+            let what = if request.verb == "POST" { request.method() } else { &request.verb };
+            noted.lock().unwrap().push(what.to_owned());
+            match (request.verb.as_str(), request.method()) {
+                ("GET", _) => Say::Status(405),
+                (_, "initialize") => initialized(request, json!({"tools": {"listChanged": true}, "logging": {}})),
+                (_, "tools/list") => request.result(json!({"tools": [
+                    {"name": "t", "inputSchema": {"type": "object"}},
+                    {"name": "r", "inputSchema": {"type": "object"}, "annotations": {"readOnlyHint": true}}]})),
+                (_, "tools/call") => {
+                    let (events, say) = events();
+                    sender.try_send((request.body.clone(), events)).unwrap();
+                    say
+                }
+                (_, "ping" | "logging/setLevel") => request.result(json!({})),
+                _ => Say::Status(202),
+            }
+        })
+        .await;
+        Self { server, calls, asked }
+    }
+
+    fn config(&self) -> enfilade_upstream::Config {
+        upstream("one", &self.server.url)
+    }
+
+    async fn call(&mut self) -> Running {
+        let (body, events) = within(self.calls.recv()).await.unwrap();
+        Running { body, events }
+    }
+
+    fn heard(&self, what: &str) -> usize {
+        self.asked.lock().unwrap().iter().filter(|asked| *asked == what).count()
+    }
+}
+
+struct Running {
+    body: Value,
+    events: mpsc::Sender<Value>,
+}
+
+impl Running {
+    async fn progress(&self, progress: u64) {
+        let token = &self.body["params"]["_meta"]["progressToken"];
+        let params = json!({"progressToken": token, "progress": progress});
+        self.events.send(notification("notifications/progress", params)).await.unwrap();
+    }
+
+    async fn answer(&self, text: &str) {
+        let result = json!({"content": [{"type": "text", "text": text}]});
+        let answer = json!({"jsonrpc": "2.0", "id": self.body["id"], "result": result});
+        // The gateway may have gone away by now.
+        let _ = self.events.send(answer).await;
+    }
+}
+
+fn world(server: &Server, slots: Arc<dyn Slots>, copies: Arc<dyn Copies>) -> World {
+    World::among(vec![server.config()], PrefixChoice::Always, quick(), slots, copies)
+}
+
+async fn event(stream: &mut EventStream) -> Event {
+    within(stream.next()).await.expect("the stream ended")
+}
+
+fn text(event: &Event) -> Value {
+    value(std::str::from_utf8(&event.data).unwrap())
+}
+
+#[tokio::test]
+async fn an_answer_waits_for_a_lost_lease_and_then_goes() {
+    let mut server = Server::start().await;
+    let lease = Arc::new(Lease::new(3));
+    let world = world(&server, lease.clone(), Arc::new(NoCopies));
+    let client = world.open("2025-11-25", "{}").await;
+    let post = client.post(CALL);
+    tokio::pin!(post);
+    let running = tokio::select! {
+        reply = &mut post => panic!("{reply:?}"),
+        running = server.call() => running,
+    };
+    lease.set(Held::Paused);
+    assert!(matches!(client.post(CALL).await, Reply::NotServed(NotServed::NotReady)), "nothing new is begun");
+    let asked = lease.asked();
+    running.answer("late").await;
+    tokio::select! {
+        biased;
+        reply = &mut post => panic!("it left without a lease: {reply:?}"),
+        () = lease.until_asked(asked) => {}
+    }
+    lease.set(Held::Yes);
+    assert_eq!(content(&common::last(within(post).await).await), "late");
+    assert_eq!(server.heard("tools/call"), 1);
+}
+
+#[tokio::test]
+async fn events_wait_for_a_lost_lease_and_streams_stay_open() {
+    let mut server = Server::start().await;
+    let lease = Arc::new(Lease::new(3));
+    let world = world(&server, lease.clone(), Arc::new(NoCopies));
+    let client = world.open("2025-06-18", "{}").await;
+    let (reply, running) = tokio::join!(client.post(CALL), async {
+        let running = server.call().await;
+        running.progress(1).await;
+        running
+    });
+    let mut stream = events_of(reply);
+    assert_eq!(text(&event(&mut stream).await)["params"]["progress"], 1);
+    lease.set(Held::Paused);
+    running.progress(2).await;
+    running.answer("done").await;
+    let asked = lease.asked();
+    tokio::select! {
+        event = stream.next() => panic!("it left without a lease: {event:?}"),
+        () = lease.until_asked(asked) => {}
+    }
+    lease.set(Held::Yes);
+    assert_eq!(text(&event(&mut stream).await)["params"]["progress"], 2);
+    assert_eq!(text(&event(&mut stream).await)["id"], 7);
+    assert_eq!(within(stream.next()).await, None);
+}
+
+#[tokio::test]
+async fn a_call_that_waited_and_was_not_sent_may_go_elsewhere() {
+    let mut server = Server::start().await;
+    let lease = Arc::new(Lease::new(3));
+    let limits = Limits { head_wait_ms: 1, ..quick() };
+    let world = World::among(vec![server.config()], PrefixChoice::Always, limits, lease.clone(), Arc::new(NoCopies));
+    let client = world.open("2025-11-25", "{}").await;
+    // Its upstream session is there, so that nothing but the call itself waits.
+    let (_, ()) = tokio::join!(client.post(CALL), async { server.call().await.answer("first").await });
+    until(|| async { world.node.in_flight() }, |calls| *calls == 0).await;
+    let asked = lease.asked();
+    lease.pause_behind_next();
+    let post = client.post(CALL);
+    tokio::pin!(post);
+    tokio::select! {
+        reply = &mut post => panic!("{reply:?}"),
+        // More than once: it does not become a stream while it waits.
+        () = lease.until_asked(asked + 20) => {}
+    }
+    lease.set(Held::Gone);
+    world.node.release(Slot::MIN, Term(4));
+    let reply = within(post).await;
+    assert!(matches!(reply, Reply::NotServed(NotServed::NotOwner)), "{reply:?}");
+    assert_eq!(server.heard("tools/call"), 1, "the first");
+    assert!(matches!(client.post(CALL).await, Reply::NotServed(NotServed::NotOwner)));
+    let initialize = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25"}}"#;
+    let envelope = enfilade_mcp::Envelope::parse(initialize.as_bytes()).unwrap();
+    let refused = world.node.initialize(CALLER, &envelope).await;
+    assert!(matches!(refused, Reply::NotServed(NotServed::NotReady)), "{refused:?}");
+}
+
+#[tokio::test]
+async fn when_the_slot_is_gone_nothing_more_leaves() {
+    let mut server = Server::start().await;
+    let lease = Arc::new(Lease::new(3));
+    let world = world(&server, lease.clone(), Arc::new(NoCopies));
+    let client = world.open("2025-11-25", "{}").await;
+    let mut general = client.stream(None).await;
+    let (streamed, running) = tokio::join!(client.post(CALL), async {
+        let running = server.call().await;
+        running.progress(1).await;
+        running
+    });
+    let mut stream = events_of(streamed);
+    let other = CALL.replace("\"id\":7", "\"id\":8");
+    let (lost, ()) = tokio::join!(client.post(&other), async {
+        let _other = server.call().await;
+        lease.renew(5);
+        world.node.release(Slot::MIN, Term(5));
+    });
+    assert!(matches!(lost, Reply::Lost), "{lost:?}");
+    running.progress(2).await;
+    running.answer("too late").await;
+    let mut seen = Vec::new();
+    while let Some(event) = within(stream.next()).await {
+        seen.push(event);
+    }
+    assert!(seen.len() <= 2 && seen.iter().all(|event| !event.data.starts_with(b"{\"jsonrpc\":\"2.0\",\"id\"")));
+    assert!(stream.is_lost());
+    assert_eq!(within(general.next()).await, None);
+    until(|| async { world.node.in_flight() }, |calls| *calls == 0).await;
+    world.node.shutdown().await;
+    assert_eq!((server.heard("DELETE"), server.heard("notifications/cancelled")), (0, 0));
+}
+
+#[tokio::test]
+async fn a_move_that_was_aborted_costs_nothing() {
+    let mut server = Server::start().await;
+    let lease = Arc::new(Lease::new(3));
+    let world = world(&server, lease.clone(), Arc::new(NoCopies));
+    let client = world.open("2025-11-25", "{}").await;
+    let (reply, ()) = tokio::join!(client.post(CALL), async {
+        let running = server.call().await;
+        lease.set(Held::Paused);
+        assert_eq!(world.node.in_flight_of(Slot::MIN), 1);
+        world.node.renew(Slot::MIN, Term(4));
+        lease.renew(4);
+        world.node.release(Slot::MIN, Term(4));
+        running.answer("here").await;
+    });
+    assert_eq!(content(&common::last(reply).await), "here");
+    assert_eq!(value(&client.ask("9", "ping", "{}").await)["result"], json!({}));
+}
+
+/// A call that said `progress` things and is not answered; what the client read of it.
+async fn half_a_call(client: &Client<'_>, server: &mut Server, progress: u64) -> (Vec<Event>, Running) {
+    let (reply, running) = tokio::join!(client.post(CALL), async {
+        let running = server.call().await;
+        for step in 1..=progress {
+            running.progress(step).await;
+        }
+        running
+    });
+    let mut stream = events_of(reply);
+    let mut read = Vec::new();
+    // One of them is left unread; the first is the priming event.
+    while read.len() < usize::try_from(progress).unwrap() {
+        read.push(event(&mut stream).await);
+    }
+    (read, running)
+}
+
+#[tokio::test]
+async fn the_next_owner_goes_on_without_gap_or_double_and_says_that_the_outcome_is_unknown() {
+    let mut server = Server::start().await;
+    let (lease, second) = (Arc::new(Lease::new(3)), Arc::new(Second::default()));
+    let world = world(&server, lease.clone(), second.clone());
+    let client = world.open("2025-11-25", "{}").await;
+    let (read, _running) = half_a_call(&client, &mut server, 3).await;
+    second.until(5).await;
+    lease.renew(4);
+
+    let next_owner = world.beside(vec![server.config()], quick(), Arc::new(Lease::new(4)), second.clone());
+    let client = next_owner.again(client.id);
+    let last = read.last().unwrap().id.unwrap();
+    let mut rest = Vec::new();
+    let mut stream = client.stream(Some(&last.to_string())).await;
+    while let Some(event) = within(stream.next()).await {
+        rest.push(event);
+    }
+    let ids: Vec<u64> = read.iter().chain(&rest).map(|event| event.id.unwrap().seq).collect();
+    assert_eq!(ids, [0, 1, 2, 3, 4], "the priming event, three times progress, and the end");
+    assert!(rest.iter().all(|event| event.id.unwrap().term == 3), "the term in which the stream was opened");
+    assert_eq!(text(&rest[0])["params"]["progress"], 3);
+    let unknown = text(&rest[1]);
+    assert_eq!((&unknown["id"], &unknown["error"]["data"]["outcome"]), (&json!(7), &json!("unknown")), "{unknown}");
+    assert_eq!(unknown["error"]["data"]["retry"], false);
+    // Lists may have changed while nobody told; and the session goes on in its upstream session.
+    let mut general = client.stream(None).await;
+    assert!(next(&mut general).await.unwrap().contains("list_changed"));
+    let (answer, ()) = tokio::join!(client.call("t", "{}"), async { server.call().await.answer("on").await });
+    assert_eq!(content(&answer), "on");
+    assert_eq!((server.heard("DELETE"), server.heard("initialize")), (0, 3), "one per node for itself, one session");
+    let again = client.stream(Some(&rest[0].id.unwrap().to_string())).await;
+    assert_eq!(all(again).await.len(), 1, "it may be read again");
+}
+
+#[tokio::test]
+async fn a_stream_that_said_nothing_yet_goes_on_at_the_next_owner() {
+    let mut server = Server::start().await;
+    let (lease, second) = (Arc::new(Lease::new(3)), Arc::new(Second::default()));
+    let limits = Limits { head_wait_ms: 1, ..quick() };
+    let upstreams = vec![server.config()];
+    let world = World::among(upstreams, PrefixChoice::Always, limits, lease.clone(), second.clone());
+    // A revision without priming events: the client knows no event id.
+    let client = world.open("2025-06-18", "{}").await;
+    let (reply, _running) = tokio::join!(client.post(CALL), server.call());
+    let stream = events_of(reply);
+    let position = stream.position().unwrap();
+    lease.renew(4);
+    world.node.release(Slot::MIN, Term(4));
+    assert!(stream.is_lost() && all(stream).await.is_empty());
+
+    let next_owner = world.beside(vec![server.config()], quick(), Arc::new(Lease::new(4)), second.clone());
+    next_owner.node.adopt(Slot::MIN);
+    // What was taken up is told to the next second.
+    *second.book.lock().unwrap() = Book::default();
+    next_owner.node.tell_second(Slot::MIN);
+    assert!(second.restore(&client.id).unwrap().bytes() > 0);
+    let client = next_owner.again(client.id);
+    let rest = all(client.stream(Some(&position.to_string())).await).await;
+    assert_eq!(rest.len(), 1, "{rest:?}");
+    assert_eq!(value(&rest[0])["error"]["data"]["outcome"], "unknown");
+}
+
+#[tokio::test]
+async fn an_event_that_the_second_does_not_have_does_not_leave() {
+    let mut server = Server::start().await;
+    let (lease, second) = (Arc::new(Lease::new(3)), Arc::new(Second::default()));
+    let world = world(&server, lease, second.clone());
+    let client = world.open("2025-06-18", "{}").await;
+    second.hold();
+    let (reply, running) = tokio::join!(client.post(CALL), async {
+        let running = server.call().await;
+        running.progress(1).await;
+        running
+    });
+    let mut stream = events_of(reply);
+    running.answer("done").await;
+    tokio::select! {
+        event = stream.next() => panic!("it left: {event:?}"),
+        () = second.until(4) => {}
+    }
+    second.confirm();
+    assert_eq!(all(stream).await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_new_second_is_told_what_the_old_one_knew() {
+    let mut server = Server::start().await;
+    let second = Arc::new(Second::default());
+    let world = world(&server, Arc::new(Lease::new(3)), second.clone());
+    let client = world.open("2025-11-25", "{}").await;
+    let (_read, _running) = half_a_call(&client, &mut server, 3).await;
+    second.until(5).await;
+    let known = second.restore(&client.id);
+    let mut snapshot = Book::default();
+    world.node.snapshot(Slot::MIN).into_iter().for_each(|entry| snapshot.apply(entry));
+    assert_eq!(snapshot.session(&client.id), known);
+    *second.book.lock().unwrap() = Book::default();
+    world.node.tell_second(Slot::MIN);
+    assert_eq!(second.restore(&client.id), known);
+    assert!(matches!(world.node.end(CALLER, client.id).await, Reply::Status(200)));
+    assert_eq!(second.restore(&client.id), None);
+}
+
+#[tokio::test]
+async fn a_session_ends_with_the_state_of_its_stateful_upstream() {
+    let lost = Arc::new(Mutex::new(false));
+    let is_lost = lost.clone();
+    let server = Scripted::start(move |request| match request.method() {
+        "initialize" => initialized(request, json!({"tools": {}})),
+        "tools/list" => request.result(json!({"tools": [{"name": "t", "inputSchema": {"type": "object"}}]})),
+        "tools/call" if *is_lost.lock().unwrap() => Say::Status(404),
+        "tools/call" => request.result(json!({"content": []})),
+        "ping" => request.result(json!({})),
+        _ => Say::Status(202),
+    })
+    .await;
+    let mut config = upstream("one", &server.url);
+    config.stateful = true;
+    let world = World::with(vec![config], PrefixChoice::Always, quick());
+    let client = world.open("2025-11-25", "{}").await;
+    assert!(client.call("t", "{}").await.contains("result"));
+    *lost.lock().unwrap() = true;
+    let reply = client.post(CALL).await;
+    assert!(matches!(reply, Reply::Message { status: 404, .. }), "{reply:?}");
+    assert!(matches!(client.post(CALL).await, Reply::Message { status: 404, .. }));
+    assert!(world.registry.apply(&Command::SetLogLevel { id: client.id, level: None }).is_err(), "it is ended");
+}
+
+#[tokio::test]
+async fn only_what_the_operator_calls_safe_is_sent_twice() {
+    let server = Server::start().await;
+    let (mut plain, mut trusting) = (server.config(), server.config());
+    (plain.replay_safe, trusting.trust_annotations) = (vec!["t".into()], true);
+    (plain.name, trusting.name) = ("plain".into(), "trusting".into());
+    let world = World::with(vec![plain, trusting], PrefixChoice::Always, quick());
+    let safe = |name: &str| world.node.safe(ServerId(0), "tools/call", Some(&format!("{{\"name\":\"{name}\"}}")));
+    assert!(safe("plain__t"), "known before anything was listed");
+    let client = world.open("2025-11-25", "{}").await;
+    until(|| client.ask("1", "tools/list", "{}"), |list| list.contains("plain__r") && list.contains("trusting__r"))
+        .await;
+    for (name, expected) in
+        [("plain__t", true), ("plain__r", false), ("trusting__t", false), ("trusting__r", true), ("t", false)]
+    {
+        assert_eq!(safe(name), expected, "{name}");
+    }
+    for (method, expected) in [("tools/list", true), ("resources/read", true), ("initialize", false), ("x/y", false)] {
+        assert_eq!(world.node.safe(ServerId(0), method, None), expected, "{method}");
+    }
+}
