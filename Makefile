@@ -60,10 +60,14 @@ battery: ## Messages of the largest size, and far beyond it; prints what they ad
 	$(CARGO) build --locked -p enfilade --examples
 	$(CARGO) test --locked -p enfilade --test battery -- --nocapture
 
-bench: ## CPU per call beside nginx (needs nginx); fails above a ratio of 3
+bench: ## CPU per call beside nginx (needs nginx), of a forwarded call, and the registry's rate; fails above its limits
 	$(call need,nginx)
 	$(CARGO) build --locked --release -p enfilade -p enfilade-bench
+	$(CARGO) build --locked --release -p enfilade-raft --example rate
 	$(RELEASE)/enfilade-bench run --gateway $(RELEASE)/enfilade --ratio-max 3.0 $(BENCH_ARGS)
+	$(RELEASE)/enfilade-bench forwarded --gateway $(RELEASE)/enfilade --ratio-max 1.5
+	$(RELEASE)/examples/rate
+	$(RELEASE)/enfilade-bench sessions --gateway $(RELEASE)/enfilade --rate-min 5000
 
 sim: ## The cluster in a deterministic world: SEEDS=n seeds, invariants after every step
 	$(CARGO) build --locked --release -p enfilade-sim

@@ -22,6 +22,8 @@ pub(crate) enum Command {
     Run(RunOptions),
     /// Measure a call that crosses a link beside one that does not, in a cluster of three nodes.
     Forwarded(ForwardedOptions),
+    /// Measure how fast a cluster creates sessions, and what each takes in memory.
+    Sessions(SessionsOptions),
     /// Serve the light MCP upstream of both eras; prints `ready URL`.
     Upstream(UpstreamOptions),
     /// One cell of the matrix, as started by `run`; prints one JSON line.
@@ -108,6 +110,36 @@ pub(crate) struct ForwardedOptions {
     /// Fail when the median ratio forwarded/local of any cell is above this.
     #[arg(long)]
     pub(crate) ratio_max: Option<f64>,
+    /// Folder of the raw results.
+    #[arg(long, default_value = "bench/results")]
+    pub(crate) results: PathBuf,
+}
+
+#[derive(Args, Serialize)]
+pub(crate) struct SessionsOptions {
+    /// The release binary of the gateway.
+    #[arg(long)]
+    #[serde(serialize_with = "required_file_name")]
+    pub(crate) gateway: PathBuf,
+    /// Nodes of the cluster.
+    #[arg(long, default_value_t = 3)]
+    pub(crate) nodes: usize,
+    /// Sessions whose rate and latency are measured.
+    #[arg(long, default_value_t = 10_000)]
+    pub(crate) sessions: u64,
+    /// Sessions that are created after these to see what they take in memory; 0 for none.
+    #[arg(long, default_value_t = 100_000)]
+    pub(crate) memory_sessions: u64,
+    /// Connections, spread over the nodes.
+    #[arg(long, default_value_t = 256)]
+    pub(crate) callers: usize,
+    /// Fail below this many sessions per second.
+    #[arg(long)]
+    pub(crate) rate_min: Option<f64>,
+    /// Where the nodes keep their data; by default in a folder that is removed.
+    #[arg(long)]
+    #[serde(skip)]
+    pub(crate) data_dir: Option<PathBuf>,
     /// Folder of the raw results.
     #[arg(long, default_value = "bench/results")]
     pub(crate) results: PathBuf,

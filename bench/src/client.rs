@@ -51,9 +51,7 @@ pub(crate) struct Client {
 impl Client {
     /// Connects and, for the legacy era, initialises a session.
     pub(crate) async fn open(address: SocketAddr, uri: Uri, era: Era, number: u64) -> Result<Self, Fault> {
-        let sender = connect(address).await?;
-        let headers = base_headers(address, era);
-        let mut client = Self { sender, uri, headers, next_id: number * IDS_PER_CONNECTION + 1 };
+        let mut client = Self::connected(address, uri, era, number).await?;
         match era {
             Era::Legacy => client.initialize().await?,
             Era::Modern => {
@@ -62,6 +60,25 @@ impl Client {
             }
         }
         Ok(client)
+    }
+
+    /// Connects, and opens no session.
+    pub(crate) async fn connect(address: SocketAddr, uri: Uri, number: u64) -> Result<Self, Fault> {
+        Self::connected(address, uri, Era::Legacy, number).await
+    }
+
+    async fn connected(address: SocketAddr, uri: Uri, era: Era, number: u64) -> Result<Self, Fault> {
+        let sender = connect(address).await?;
+        let headers = base_headers(address, era);
+        Ok(Self { sender, uri, headers, next_id: number * IDS_PER_CONNECTION + 1 })
+    }
+
+    /// Opens a session of the legacy era and forgets it.
+    pub(crate) async fn create_session(&mut self) -> Result<(), Fault> {
+        let response = self.send(Method::POST, wire::initialize()).await?;
+        let has_session = response.headers().contains_key(&SESSION);
+        read_status(response, &[StatusCode::OK]).await?;
+        if has_session { Ok(()) } else { Err(Fault::NoSession) }
     }
 
     /// Goes on at another address with the session that it has.

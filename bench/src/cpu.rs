@@ -82,7 +82,7 @@ fn ticks_time(ticks: u64) -> Duration {
     Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND)
 }
 
-/// Direct children of a process.
+/// Direct children of a process, in the order of their ids.
 pub(crate) fn children(parent: i32) -> Result<Vec<i32>> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc")? {
@@ -97,6 +97,7 @@ pub(crate) fn children(parent: i32) -> Result<Vec<i32>> {
             found.push(pid);
         }
     }
+    found.sort_unstable();
     Ok(found)
 }
 

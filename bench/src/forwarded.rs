@@ -6,12 +6,13 @@
 use std::fmt;
 use std::fs;
 use std::process::Stdio;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use serde::Serialize;
 
 use crate::cli::ForwardedOptions;
-use crate::cpu;
+use crate::cpu::{self, CpuTime};
 use crate::environment::Environment;
 use crate::process::{Cores, Endpoint, Server, TempDir, command};
 use crate::report::median;
@@ -21,6 +22,10 @@ use crate::sample::Sample;
 use crate::wire::Era;
 
 const NODES: usize = 3;
+/// After this long no node remembers the load of the last cell.
+const LOADS_FORGOTTEN: Duration = Duration::from_millis(2_500);
+/// Above this share of the second node's CPU the first one takes part in the calls.
+const SHARE: f64 = 0.3;
 
 /// Where a call arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -145,7 +150,22 @@ impl Cluster {
             load.arg(format!("--proxy-pids={pid}"));
         }
         load.arg(format!("--upstream-pids={}", self.upstream.pid()));
-        sample(load, options.seconds).await
+        // Gossip tells the others what the last cell was like; a node that seems to have much to do mints elsewhere.
+        tokio::time::sleep(LOADS_FORGOTTEN).await;
+        let before = self.each()?;
+        let measured = sample(load, options.seconds).await?;
+        let used: Vec<f64> =
+            self.each()?.iter().zip(before).map(|(now, then)| now.since(then).clock.as_secs_f64()).collect();
+        // Where the call arrives is what was measured, whatever slots the sessions fell into.
+        let share = used[0] / used[1].max(f64::EPSILON);
+        if measured.is_good() && (share > SHARE) != (way == Way::Forwarded) {
+            return Ok(Sample::failed(format!("{way:?}, but the first node used {share:.2} of what the second did")));
+        }
+        Ok(measured)
+    }
+
+    fn each(&self) -> Result<Vec<CpuTime>> {
+        self.pids.iter().map(|&pid| CpuTime::of(&[pid])).collect()
     }
 
     async fn stop(self) -> Result<()> {

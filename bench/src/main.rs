@@ -16,6 +16,7 @@ mod report;
 mod result_file;
 mod run;
 mod sample;
+mod sessions;
 mod upstream;
 mod upstream_reply;
 mod wire;
@@ -63,6 +64,7 @@ async fn dispatch(cli: Cli) -> Result<bool> {
     match cli.command {
         Command::Run(options) => run::run(&options).await,
         Command::Forwarded(options) => forwarded::run(&options).await,
+        Command::Sessions(options) => sessions::run(&options).await,
         Command::Load(options) => {
             let sample = generator::measure(&options).await?;
             println!("{}", serde_json::to_string(&sample)?);

@@ -17,7 +17,7 @@ pub(crate) struct Cli {
     #[arg(long, global = true)]
     pub(crate) alone: bool,
     /// What the nodes log.
-    #[arg(long, global = true, value_name = "FILTER", default_value = "info")]
+    #[arg(long, global = true, value_name = "FILTER", default_value = "info,openraft=error")]
     pub(crate) node_log: String,
     /// Keep configuration, data and logs here instead of in a temporary folder.
     #[arg(long, global = true, value_name = "DIR")]

@@ -53,6 +53,8 @@ pub(crate) struct Node {
     /// More of its section `cluster`, such as addresses.
     pub(crate) own: Value,
     pub(crate) listen: String,
+    /// Where its data is, if not with everything else.
+    pub(crate) data: Option<PathBuf>,
     said: Said,
     process: Option<Process>,
 }
@@ -73,6 +75,7 @@ impl Node {
             wrap: Vec::new(),
             own: json!({}),
             listen: "127.0.0.1:0".to_owned(),
+            data: None,
             said: Said::default(),
             process: None,
         }
@@ -199,7 +202,7 @@ impl Cluster {
         });
         let mut config = json!({
             "listen": [{"address": node.listen}],
-            "data_dir": self.setup.dir.join(&node.name),
+            "data_dir": node.data.clone().unwrap_or_else(|| self.setup.dir.join(&node.name)),
             "upstreams": [upstream],
         });
         if !node.listen.starts_with("127.") {
@@ -227,7 +230,10 @@ impl Cluster {
         });
         for more in [&self.setup.cluster, &node.own] {
             for (key, value) in more.as_object().into_iter().flatten() {
-                section[key] = value.clone();
+                // Once it is known where a node is it stays there.
+                if !(key == "link" && node.said.link.is_some() || key == "gossip" && node.said.gossip.is_some()) {
+                    section[key] = value.clone();
+                }
             }
         }
         section
@@ -299,12 +305,12 @@ impl Cluster {
 /// What a node logs when it becomes the registry's leader.
 const LEADS: &str = "this node leads the registry";
 
-/// What a node logs when slots come to it, with their number.
-const GAINED: &str = "slots are this node's now";
+/// What a node logs when slots come to it or go, with their numbers.
+const CHANGED: &str = "slots of this node changed";
 
 fn gained(line: &str) -> Option<u64> {
-    let (_, rest) = line.split_once(GAINED)?;
-    rest.split_whitespace().find_map(|word| word.strip_prefix("slots="))?.parse().ok()
+    let (_, rest) = line.split_once(CHANGED)?;
+    rest.split_whitespace().find_map(|word| word.strip_prefix("gained="))?.parse().ok()
 }
 
 impl Setup {

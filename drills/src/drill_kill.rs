@@ -135,9 +135,9 @@ impl Rounds {
         let reachable = not_sent == 0 || self.victim == Victim::All;
         found.limit(reachable, || format!("{not_sent} calls found no node"));
         found.notes.push(format!("{} sessions that were asked were hit", found.recover.count()));
-        found
-            .notes
-            .push(format!("{} calls in flight at least; {} replayed", self.fewest_in_flight, found.counts.replayed));
+        let (fewest, counts) = (self.fewest_in_flight, &found.counts);
+        let more = format!("{} replayed, {} ran after \"unknown\" was said", counts.replayed, counts.late);
+        found.notes.push(format!("{fewest} calls in flight at least; {more}"));
         found.always();
     }
 }

@@ -47,7 +47,7 @@ pub(crate) async fn run(cli: &Cli) -> Result<Found> {
     for number in 0..found.rounds {
         stage.settle(&sessions).await?;
         let when = if number % 2 == 0 { When::Said } else { When::Middle };
-        round(&mut stage, when, &mut found).await.with_context(|| format!("round {}", number + 1))?;
+        round(&mut stage, number as usize, when, &mut found).await.with_context(|| format!("round {}", number + 1))?;
     }
     let slowest = found.recover.max();
     found.limit(slowest <= ALL_WITHIN, || format!("resumed after {slowest:?} instead of {ALL_WITHIN:?}"));
@@ -56,10 +56,10 @@ pub(crate) async fn run(cli: &Cli) -> Result<Found> {
     Ok(found)
 }
 
-async fn round(stage: &mut Stage, when: When, found: &mut Found) -> Result<()> {
+async fn round(stage: &mut Stage, number: usize, when: When, found: &mut Found) -> Result<()> {
     // A node that owns slots keeps the sessions that are opened at it.
     let nodes = stage.cluster.running();
-    let owner = nodes[found.rounds as usize % nodes.len()];
+    let owner = nodes[number % nodes.len()];
     let session = stage.clients.open(To::Only(owner)).await.map_err(|why| anyhow::anyhow!("{why:?}"))?;
     stage.clients.opened(To::Any, &session).await.map_err(|why| anyhow::anyhow!("{why:?}"))?;
     let (call, mut stream) = (stage.clients.number(), Stream::default());

@@ -44,6 +44,7 @@ pub(crate) async fn run(cli: &Cli) -> Result<Found> {
         format!("the first call, on another node, p50 / p99 / max: {}", use_at_once.shown()),
         format!("{} false 404; {good} of {} requests good; {} in all", counts.lost, counts.calls, short(elapsed)),
         format!("{:.0} sessions/s created and used", count as f64 / elapsed.as_secs_f64()),
+        format!("{} requests went to another node before anything was sent", stage.clients.web.turned_away()),
     ];
     let bad = counts.calls - good;
     found.limit(bad == 0, || format!("{bad} requests failed"));

@@ -8,12 +8,15 @@ mod cli;
 mod client;
 mod cluster;
 mod delay;
+mod disk;
 mod drill_kill;
+mod drill_partition;
 mod drill_resume;
 mod drill_scale;
 mod drill_sessions;
 mod ledger;
 mod load;
+mod net;
 mod pauses;
 mod process;
 mod report;
@@ -86,10 +89,9 @@ async fn dispatch(cli: &Cli) -> Result<bool> {
     let mut all = Vec::new();
     for command in expand(&cli.command) {
         eprintln!("{command:?} …");
-        all.push(run(cli, &command).await?);
-        if let Some(found) = all.last() {
-            eprint!("{}", report::table(std::slice::from_ref(found)));
-        }
+        let found = run(cli, &command).await.with_context(|| format!("{command:?}"))?;
+        eprint!("{}", report::table(&found));
+        all.extend(found);
     }
     println!("{}", report::table(&all));
     Ok(all.iter().all(Found::good))
@@ -112,15 +114,16 @@ fn expand(command: &Command) -> Vec<Command> {
     }
 }
 
-async fn run(cli: &Cli, command: &Command) -> Result<Found> {
-    match command {
-        Command::Sessions => drill_sessions::run(cli).await,
-        Command::Kill { role } => drill_kill::run(cli, *role).await,
-        Command::Resume => drill_resume::run(cli).await,
-        Command::Partition => Ok(Found::skipped("partition", "not written yet")),
-        Command::Scale => drill_scale::run(cli).await,
+async fn run(cli: &Cli, command: &Command) -> Result<Vec<Found>> {
+    let found = match command {
+        Command::Sessions => drill_sessions::run(cli).await?,
+        Command::Kill { role } => drill_kill::run(cli, *role).await?,
+        Command::Resume => drill_resume::run(cli).await?,
+        Command::Scale => drill_scale::run(cli).await?,
+        Command::Partition => return drill_partition::run(cli).await,
         Command::All | Command::Witness { .. } => anyhow::bail!("not a drill"),
-    }
+    };
+    Ok(vec![found])
 }
 
 async fn interrupted() {

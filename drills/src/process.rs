@@ -1,4 +1,4 @@
-//! One node as a process: started, killed, stopped in its tracks, started again on the same data.
+//! One node as a process: started, killed, asked to end, started again on the same data.
 //! It ends with this program whatever happens: killed when dropped, and told by the end of its standard input.
 
 use std::fs::File;
@@ -76,16 +76,6 @@ impl Process {
         let at = Instant::now();
         self.child.wait().await?;
         Ok(at)
-    }
-
-    /// Stops it in its tracks, as a paused machine would be.
-    pub(crate) fn freeze(&self) -> Result<()> {
-        self.signal(Signal::SIGSTOP)
-    }
-
-    /// Lets it go on.
-    pub(crate) fn thaw(&self) -> Result<()> {
-        self.signal(Signal::SIGCONT)
     }
 
     /// Asks it to hand over and end; waits.

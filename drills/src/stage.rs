@@ -42,6 +42,12 @@ impl Folder {
     }
 }
 
+impl Folder {
+    pub(crate) fn path(&self) -> &std::path::Path {
+        &self.path
+    }
+}
+
 impl Drop for Folder {
     fn drop(&mut self) {
         if !self.keep {

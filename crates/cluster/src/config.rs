@@ -2,6 +2,7 @@
 
 use enfilade_registry::{Roles, Run, Timing};
 use std::sync::Arc;
+use tokio::runtime::Handle;
 
 /// How this node registers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +28,9 @@ pub struct Config {
     pub timing: Timing,
     /// Names of the virtual servers, by [`ServerId`](enfilade_session::owner::ServerId).
     pub servers: Vec<String>,
+    /// The runtime for leases, this node's and those of others; a runtime of its own keeps them going while others have
+    /// their hands full. `None`: the one that the node is started in.
+    pub control: Option<Handle>,
     /// Messages of other nodes, streams among them, that are served at the same time; more are refused as busy.
     pub asks_max: usize,
     /// How long requests that need no slot are served without a lease, in ms; 0 for not at all.
@@ -37,6 +41,6 @@ impl Config {
     /// The defaults.
     #[must_use]
     pub fn new(me: Run, registration: Registration, servers: Vec<String>) -> Self {
-        Self { me, registration, timing: Timing::default(), servers, asks_max: 200_000, alone_ms_max: 60_000 }
+        Self { me, registration, timing: Timing::default(), servers, control: None, asks_max: 200_000, alone_ms_max: 60_000 }
     }
 }

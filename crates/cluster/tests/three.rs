@@ -76,3 +76,20 @@ async fn an_owner_that_is_cut_off_pauses_before_others_take_its_slots() {
     until(|| async { world.nodes[cut].status().lease_left_ms }, |left| *left > 0).await;
     assert_eq!(world.nodes[cut].content(session, "count", r#"{"key":"b"}"#).await, "2");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_is_lost_with_its_slots_is_replaced() {
+    let mut world = World::start(3).await;
+    let leader = world.leader().unwrap();
+    let [first, second] = [(leader + 1) % 3, (leader + 2) % 3];
+    let session = world.open_owned_by(leader, VERSION).await;
+    assert_eq!(world.nodes[first].content(session, "count", r#"{"key":"k"}"#).await, "1");
+    let killed = Instant::now();
+    world.nodes[leader].kill();
+    assert_eq!(world.nodes[second].content(session, "count", r#"{"key":"k"}"#).await, "2");
+    let served = killed.elapsed();
+    let fresh = world.open(first, VERSION).await;
+    assert_eq!(world.nodes[second].content(fresh, "echo", r#"{"text":"new"}"#).await, "new");
+    println!("served again after {served:?}, a new session after {:?}", killed.elapsed());
+    assert!(served < Duration::from_secs(10), "{served:?}");
+}

@@ -7,7 +7,7 @@ use common::{Folder, LIMIT, Server, Signal, enfilade, run, send};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
-use std::process::{Command, Stdio};
+use std::process::{ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// `up` with the demo upstreams, and the addresses of its nodes.
@@ -215,6 +215,7 @@ fn keys_are_made_once() {
 /// A node that was started by itself, killed at the end.
 struct Node {
     child: std::process::Child,
+    out: std::io::Lines<BufReader<ChildStdout>>,
     link: String,
     gossip: String,
     /// What it says last: that it serves, and where.
@@ -224,13 +225,43 @@ struct Node {
 impl Node {
     /// Starts it and waits until it serves.
     fn start(args: &[&str]) -> Self {
-        let args = [["--log", "warn,rmcp=off,openraft=off", "serve"].as_slice(), args].concat();
+        let mut node = Self::begin(args);
+        node.serves();
+        node
+    }
+
+    /// Starts it, and waits only until it is bound.
+    fn begin(args: &[&str]) -> Self {
+        let args = [["--log", "error,rmcp=off,openraft=off", "serve"].as_slice(), args].concat();
         let mut child = enfilade(&args).stdout(Stdio::piped()).spawn().expect("the binary starts");
-        let out = BufReader::new(child.stdout.take().expect("its output"));
-        let lines: Vec<String> = out.lines().map_while(Result::ok).take(3).collect();
-        let [link, gossip, ready] = lines.as_slice() else { panic!("{lines:?}") };
-        let after = |line: &str, word: &str| line.strip_prefix(word).unwrap_or_else(|| panic!("{line}")).to_owned();
-        Self { child, link: after(link, "link "), gossip: after(gossip, "gossip "), ready: after(ready, "ready") }
+        let mut out = BufReader::new(child.stdout.take().expect("its output")).lines();
+        let mut after = |word: &str| {
+            let line = out.next().expect("a line").expect("text");
+            line.strip_prefix(word).unwrap_or_else(|| panic!("{line}")).to_owned()
+        };
+        let (link, gossip) = (after("link "), after("gossip "));
+        Self { child, out, link, gossip, ready: String::new() }
+    }
+
+    /// Waits until it serves.
+    fn serves(&mut self) {
+        assert_eq!(self.ends_or_serves(), None);
+    }
+
+    /// Waits until it serves, or gives its exit code.
+    fn ends_or_serves(&mut self) -> Option<i32> {
+        match self.out.next() {
+            Some(line) => {
+                let line = line.expect("text");
+                line.strip_prefix("ready").unwrap_or_else(|| panic!("{line}")).trim().clone_into(&mut self.ready);
+                None
+            }
+            None => self.child.wait().expect("its end").code(),
+        }
+    }
+
+    fn url(&self) -> String {
+        self.ready.clone()
     }
 
     /// Asks it to stop, and gives its exit code.
@@ -269,14 +300,64 @@ fn each_role_in_a_node_of_its_own() {
     let mut edge = start("edge", &seeds);
     assert_eq!((registry.ready.as_str(), owner.ready.as_str()), ("", ""));
     assert!(registry.link != owner.link);
-    let mut client = Client::legacy(edge.ready.trim(), json!({}));
+    let mut client = Client::legacy(&edge.ready, json!({}));
     assert_eq!(client.text("echo", json!({"text": "through three"})), "through three");
-    let mut modern = Client::new(Kind::Modern, edge.ready.trim());
+    let mut modern = Client::new(Kind::Modern, &edge.ready);
     assert_eq!(modern.text("echo", json!({"text": "again"})), "again");
     for node in [&mut edge, &mut owner, &mut registry] {
         assert_eq!(node.stop(), Some(0));
     }
     assert_eq!(demo.stop(), 0);
+}
+
+#[test]
+fn a_dead_voter_is_replaced_and_cannot_come_back() {
+    let folder = Folder::new();
+    let keys = folder.text("keys");
+    assert_eq!(run(&["keys", "--out", &keys]).status.code(), Some(0));
+    let demo = Server::start(&["--log", "off", "demo", "--name", "only"]);
+    let file = |name: &str, seeds: &[String]| {
+        let yaml = format!(
+            "listen: [{{address: \"127.0.0.1:0\"}}]\ndata_dir: {}\nupstreams: [{{name: only, url: \"{}\"}}]\n\
+             cluster: {{node: {name}, voters: [a, b, c], seeds: {seeds:?}, keys: {keys}, replace_after_ms: 1500}}\n",
+            folder.text(name),
+            demo.url
+        );
+        folder.file(&format!("{name}.yaml"), &yaml)
+    };
+    let ports = ["--link", "127.0.0.1:0", "--gossip", "127.0.0.1:0"];
+    let begin = |name: &str, seeds: &[String]| {
+        Node::begin(&[["--config", &file(name, seeds)].as_slice(), &ports].concat())
+    };
+    let mut a = begin("a", &[]);
+    let seeds = [a.gossip.clone()];
+    let (mut b, mut c) = (begin("b", &seeds), begin("c", &seeds));
+    [&mut a, &mut b, &mut c].into_iter().for_each(Node::serves);
+    let mut d = begin("d", &seeds);
+    d.serves();
+
+    let client = Client::legacy(&c.url(), json!({}));
+    send(c.child.id(), Signal::SIGKILL);
+    c.child.wait().expect("its end");
+    // Refused for ever: the others have replaced it, which they do one after the other, voter and id.
+    let refused = folder.file("c2.yaml", &std::fs::read_to_string(file("c", &seeds)).expect("its file"));
+    until("its return is refused", || {
+        let mut again = Node::begin(&[["--config", &refused].as_slice(), &ports].concat());
+        let ended = again.ends_or_serves();
+        ended == Some(1)
+    });
+    // With the one that was replaced this would be the second of three: no quorum.
+    send(b.child.id(), Signal::SIGKILL);
+    b.child.wait().expect("its end");
+    for node in [&a, &d] {
+        let mut there = client.at(&node.url());
+        until("the session is served", || {
+            let body = there.body(5, "tools/call", json!({"name": "echo", "arguments": {"text": "x"}}));
+            let answer = there.post("tools/call", &[], &body);
+            assert_ne!(answer.status, 404, "a session was lost: {answer:?}");
+            answer.status == 200 && text_of(&answer.message(5)) == Some("x")
+        });
+    }
 }
 
 /// A configuration of one voter alone, at ports that the system chooses.

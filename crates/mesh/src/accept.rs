@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use enfilade_proto::mesh::peer_server::{Peer, PeerServer};
 use enfilade_proto::mesh::{self as proto, CallReply, CallRequest, Frame, Hello};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{debug, info, warn};
@@ -18,6 +18,7 @@ use crate::net::{BoxIo, Listen};
 use crate::outbox::{Answer, Outbox};
 use crate::peers::Linked;
 use crate::shared::Shared;
+use crate::tls::Purpose;
 use crate::{CallError, CallKind, Open, reader, relay, wire};
 
 /// After an error of the socket, such as too many open files.
@@ -39,24 +40,34 @@ pub(crate) async fn accept(shared: Arc<Shared>, listener: Box<dyn Listen>) {
             warn!("too many connections from other nodes: one was closed");
             continue;
         };
-        let connection = connection(Arc::clone(&shared), io);
-        shared.spawn(&shared.tasks, async move {
-            connection.await;
-            drop(permit);
-        });
+        let greeting = greet(Arc::clone(&shared), io, permit);
+        shared.spawn_on(&shared.control, &shared.tasks, greeting);
     }
 }
 
-async fn connection(shared: Arc<Shared>, io: BoxIo) {
-    let timing = shared.config.timing;
-    let io = match &shared.tls {
-        None => io,
-        Some(tls) => match timeout(timing.connect, tls.accept(io)).await {
-            Ok(Ok(io)) => io,
+/// Greets who dialled, and serves the connection where it belongs.
+async fn greet(shared: Arc<Shared>, io: BoxIo, permit: OwnedSemaphorePermit) {
+    let (io, purpose) = match &shared.tls {
+        None => (io, Purpose::Link),
+        Some(tls) => match timeout(shared.config.timing.connect, tls.accept(io, &shared.links)).await {
+            Ok(Ok(greeted)) => greeted,
             Ok(Err(error)) => return debug!(%error, "a connection without the cluster's keys was refused"),
             Err(_) => return debug!("a connection was silent"),
         },
     };
+    let runtime = match purpose {
+        Purpose::Link => &shared.links,
+        Purpose::Calls => &shared.control,
+    };
+    let connection = connection(Arc::clone(&shared), io);
+    shared.spawn_on(runtime, &shared.tasks, async move {
+        connection.await;
+        drop(permit);
+    });
+}
+
+async fn connection(shared: Arc<Shared>, io: BoxIo) {
+    let timing = shared.config.timing;
     let limits = &shared.config.limits;
     let bytes_max = limits.message_bytes_max.max(limits.call_bytes_max) + FRAME_OVERHEAD;
     let service = PeerServer::new(Service { shared: Arc::clone(&shared) })

@@ -34,7 +34,7 @@ pub(crate) struct Call {
 }
 
 impl Line {
-    async fn client(&self, shared: &Shared, address: &str) -> Option<Client> {
+    async fn client(&self, shared: &Arc<Shared>, address: &str) -> Option<Client> {
         let mut open = self.open.lock().await;
         if let Some(current) = open.as_ref().filter(|open| open.address == address && !open.connection.is_closed()) {
             return Some(current.connection.client.clone());

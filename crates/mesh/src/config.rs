@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use enfilade_registry::{ClusterId, Run};
+use tokio::runtime::Handle;
 
 use crate::net::{Net, TcpNet};
 
@@ -18,6 +19,9 @@ pub struct Config {
     pub cluster: Option<ClusterId>,
     /// Keys for mutual TLS. Without them links are plain text, which only a loopback network or a test bears.
     pub tls: Option<Tls>,
+    /// The runtime for calls, and for what accepts connections. A runtime of its own keeps calls going, and with them
+    /// votes and leases, while others have their hands full. `None`: the one that the mesh is started in.
+    pub control: Option<Handle>,
     /// How addresses are dialled.
     pub net: Arc<dyn Net>,
     /// The source of jitter: equal seeds give equal delays.
@@ -35,6 +39,7 @@ impl Config {
             me,
             cluster: None,
             tls: None,
+            control: None,
             net: Arc::new(TcpNet),
             seed: me.node.0 ^ me.generation.0.rotate_left(32),
             timing: Timing::default(),

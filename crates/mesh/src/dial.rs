@@ -16,6 +16,7 @@ use crate::outbox::{Drain, Outbox};
 use crate::peers::{Known, Linked};
 use crate::reader::{self, Ended};
 use crate::shared::Shared;
+use crate::tls::Purpose;
 use crate::wire::{self, Connection};
 use crate::{Config, Peer};
 
@@ -116,7 +117,7 @@ fn announce(shared: &Shared) {
 
 async fn dial(shared: &Arc<Shared>, peer: &Peer) -> Result<Up, NoLink> {
     let config = &shared.config;
-    let connection = connect(shared, &peer.address, config.limits.message_bytes_max + FRAME_OVERHEAD).await?;
+    let connection = connect(shared, &peer.address, Purpose::Link).await?;
     let outbox = Arc::new(Outbox::new(config.limits.queue_bytes_max));
     // A new queue takes the greeting.
     let _ = outbox.push(hello::hello(config.me, shared.cluster(), &[], &config.limits));
@@ -145,12 +146,17 @@ async fn greet(
 }
 
 /// Dials, with TLS when the cluster has keys.
-async fn connect(shared: &Shared, address: &str, bytes_max: usize) -> Result<Connection, NoLink> {
-    let Config { net, timing, .. } = &shared.config;
+async fn connect(shared: &Shared, address: &str, purpose: Purpose) -> Result<Connection, NoLink> {
+    let Config { net, timing, limits, .. } = &shared.config;
+    let bytes_max = FRAME_OVERHEAD
+        + match purpose {
+            Purpose::Link => limits.message_bytes_max,
+            Purpose::Calls => limits.call_bytes_max,
+        };
     within(timing.connect, async {
         let io: BoxIo = net.dial(address).await?;
         let io = match &shared.tls {
-            Some(tls) => tls.connect(io).await?,
+            Some(tls) => tls.connect(io, purpose).await?,
             None => io,
         };
         Ok(wire::connect(io, timing, bytes_max).await?)
@@ -158,9 +164,12 @@ async fn connect(shared: &Shared, address: &str, bytes_max: usize) -> Result<Con
     .await
 }
 
-/// A connection for calls.
-pub(crate) async fn connect_for_calls(shared: &Shared, address: &str) -> Option<Connection> {
-    match connect(shared, address, shared.config.limits.call_bytes_max + FRAME_OVERHEAD).await {
+/// A connection for calls; it lives where calls do, whoever needs it first.
+pub(crate) async fn connect_for_calls(shared: &Arc<Shared>, address: &str) -> Option<Connection> {
+    let (dialler, to) = (Arc::clone(shared), address.to_owned());
+    let dialled = shared.control.spawn(async move { connect(&dialler, &to, Purpose::Calls).await });
+    // It does not panic; a runtime that ends needs no connection.
+    match dialled.await.ok()? {
         Ok(connection) => Some(connection),
         Err(error) => {
             debug!(%address, %error, "no connection for calls");

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use enfilade_registry::{BoxFuture, ClusterId, NodeId, Run};
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -60,7 +61,10 @@ impl Mesh {
     /// Begins to accept links and calls on a socket. Must be called within a tokio runtime.
     pub fn start(config: Config, listener: TcpListener, serve: Arc<dyn Serve>) -> Result<Mesh, StartError> {
         listener.set_nonblocking(true)?;
-        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let listener = {
+            let _entered = config.control.as_ref().map(Handle::enter);
+            tokio::net::TcpListener::from_std(listener)?
+        };
         Self::start_on(config, Box::new(listener), serve)
     }
 
@@ -68,8 +72,11 @@ impl Mesh {
     pub fn start_on(config: Config, listener: Box<dyn Listen>, serve: Arc<dyn Serve>) -> Result<Mesh, StartError> {
         let tls = config.tls.as_ref().map(Secured::new).transpose()?;
         let stop = CancellationToken::new();
+        let links = Handle::current();
         let shared = Arc::new(Shared {
             tls,
+            control: config.control.clone().unwrap_or_else(|| links.clone()),
+            links,
             serve,
             peers: Peers::new(),
             accepted: Accepted::default(),
@@ -81,7 +88,7 @@ impl Mesh {
             tasks: TaskTracker::new(),
             config,
         });
-        shared.spawn(&shared.tasks, accept::accept(Arc::clone(&shared), listener));
+        shared.spawn_on(&shared.control, &shared.tasks, accept::accept(Arc::clone(&shared), listener));
         Ok(Self { shared, _stop: Arc::new(stop.drop_guard()) })
     }
 

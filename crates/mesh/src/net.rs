@@ -1,19 +1,39 @@
 //! How nodes reach each other: dialling and accepting are parameters, so that tests can cut and a simulator can carry.
 
+use std::any::Any;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 
 use enfilade_registry::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 
 /// A connection.
-pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+pub trait Io: AsyncRead + AsyncWrite + Send + Unpin + 'static {
+    /// What it is.
+    fn as_any(&mut self) -> &mut dyn Any;
+}
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Io for T {
+    fn as_any(&mut self) -> &mut dyn Any {
+        self
+    }
+}
 
 /// A connection of any kind.
 pub type BoxIo = Box<dyn Io>;
+
+/// Lets the runtime that will read and write a socket also wait for it. What is no socket stays as it is.
+pub(crate) fn move_to(io: &mut BoxIo, runtime: &Handle) -> io::Result<()> {
+    if let Some(socket) = (**io).as_any().downcast_mut::<TcpStream>() {
+        let again = socket.as_fd().try_clone_to_owned()?;
+        let _entered = runtime.enter();
+        *socket = TcpStream::from_std(again.into())?;
+    }
+    Ok(())
+}
 
 /// Dials.
 pub trait Net: Send + Sync {

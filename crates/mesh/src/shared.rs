@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use enfilade_registry::{ClusterId, NodeId};
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -18,6 +19,10 @@ use crate::{Config, Serve};
 pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) tls: Option<Secured>,
+    /// Where links live.
+    pub(crate) links: Handle,
+    /// Where calls live.
+    pub(crate) control: Handle,
     pub(crate) serve: Arc<dyn Serve>,
     pub(crate) peers: Peers,
     pub(crate) accepted: Accepted,
@@ -39,10 +44,20 @@ impl Shared {
         *self.cluster.lock()
     }
 
-    /// Runs a task that ends with the mesh.
+    /// Runs a task for links that ends with the mesh.
     pub(crate) fn spawn(self: &Arc<Self>, tracker: &TaskTracker, task: impl Future<Output = ()> + Send + 'static) {
+        self.spawn_on(&self.links, tracker, task);
+    }
+
+    /// Runs a task that ends with the mesh.
+    pub(crate) fn spawn_on(
+        &self,
+        runtime: &Handle,
+        tracker: &TaskTracker,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
         let stop = self.stop.clone();
-        tracker.spawn(async move { stop.run_until_cancelled_owned(task).await });
+        tracker.spawn_on(async move { stop.run_until_cancelled_owned(task).await }, runtime);
     }
 }
 

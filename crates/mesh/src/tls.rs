@@ -7,18 +7,29 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio::runtime::Handle;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::keys::SERVER_NAME;
-use crate::net::BoxIo;
+use crate::net::{BoxIo, move_to};
 use crate::{StartError, Tls};
 
-/// HTTP/2, and nothing else.
-const ALPN: &[u8] = b"h2";
+/// HTTP/2, for a link.
+const LINK: &[u8] = b"h2";
+/// HTTP/2, for calls. Told apart before the first byte of HTTP, because calls are served by other threads.
+const CALLS: &[u8] = b"enfilade-calls";
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Link,
+    Calls,
+}
 
 /// Both directions of TLS with one set of keys.
 pub(crate) struct Secured {
-    connector: TlsConnector,
+    links: TlsConnector,
+    calls: TlsConnector,
     acceptor: TlsAcceptor,
     name: ServerName<'static>,
 }
@@ -41,7 +52,9 @@ impl Secured {
             .with_root_certificates(Arc::clone(&roots))
             .with_client_auth_cert(chain.clone(), key.clone_key())
             .map_err(|error| bad("cert", &error))?;
-        client.alpn_protocols = vec![ALPN.to_vec()];
+        client.alpn_protocols = vec![LINK.to_vec()];
+        let mut calls = client.clone();
+        calls.alpn_protocols = vec![CALLS.to_vec()];
 
         let verifier = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider))
             .build()
@@ -52,20 +65,30 @@ impl Secured {
             .with_client_cert_verifier(verifier)
             .with_single_cert(chain, key)
             .map_err(|error| bad("cert", &error))?;
-        server.alpn_protocols = vec![ALPN.to_vec()];
+        server.alpn_protocols = vec![LINK.to_vec(), CALLS.to_vec()];
         // Links live long: tickets to resume a session would only cost memory.
         server.send_tls13_tickets = 0;
 
         let name = ServerName::try_from(SERVER_NAME).map_err(|error| bad("name", &error))?;
-        Ok(Self { connector: Arc::new(client).into(), acceptor: Arc::new(server).into(), name })
+        Ok(Self { links: Arc::new(client).into(), calls: Arc::new(calls).into(), acceptor: Arc::new(server).into(), name })
     }
 
-    pub(crate) async fn connect(&self, io: BoxIo) -> std::io::Result<BoxIo> {
-        Ok(Box::new(self.connector.connect(self.name.clone(), io).await?))
+    pub(crate) async fn connect(&self, io: BoxIo, purpose: Purpose) -> std::io::Result<BoxIo> {
+        let connector = match purpose {
+            Purpose::Link => &self.links,
+            Purpose::Calls => &self.calls,
+        };
+        Ok(Box::new(connector.connect(self.name.clone(), io).await?))
     }
 
-    pub(crate) async fn accept(&self, io: BoxIo) -> std::io::Result<BoxIo> {
-        Ok(Box::new(self.acceptor.accept(io).await?))
+    /// Greets who dialled. A link goes to the runtime for links.
+    pub(crate) async fn accept(&self, io: BoxIo, links: &Handle) -> std::io::Result<(BoxIo, Purpose)> {
+        let mut stream = self.acceptor.accept(io).await?;
+        if stream.get_ref().1.alpn_protocol() == Some(CALLS) {
+            return Ok((Box::new(stream), Purpose::Calls));
+        }
+        move_to(stream.get_mut().0, links)?;
+        Ok((Box::new(stream), Purpose::Link))
     }
 }
 

@@ -141,6 +141,9 @@ async fn main() {
     create(&nodes, "at all nodes", 20_400..20_400 + sessions, callers).await;
     let grown = resident_bytes().saturating_sub(before);
     println!("memory: {} bytes for each session and voter", grown / (sessions * VOTERS).max(1));
+    let begun = Instant::now();
+    drop(nodes[0].read(enfilade_registry::StateMachine::freeze));
+    println!("a snapshot stalls applying for {:.2} ms", begun.elapsed().as_secs_f64() * 1000.0);
     for raft in &nodes {
         let status = raft.status().borrow().clone();
         println!(

@@ -15,8 +15,11 @@ use support::{Group, WITHIN, applied, create, create_all, session, wait_for};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_single_node_is_a_group() {
-    let mut group = Group::founded(1, |_| ()).await;
+    let mut group = Group::new(1, |_| ()).await;
     let raft = group.node(1);
+    assert!(!raft.status().borrow().is_initialised);
+    raft.bootstrap([NodeId(1)]).await.expect("a new one");
+    group.leader().await;
     let id = create(&raft, 1).await.expect("created");
     let read = raft.read_index(WITHIN).await.expect("it leads");
     assert_eq!(read, raft.index());
@@ -24,6 +27,7 @@ async fn a_single_node_is_a_group() {
     drop(raft);
     group.stop(NodeId(1)).await;
     let raft = group.start(1).await;
+    assert!(raft.status().borrow().is_initialised, "from the first moment");
     group.leader().await;
     raft.read_index(WITHIN).await.expect("it leads again");
     assert!(raft.session(&id).is_some());

@@ -101,6 +101,7 @@ async fn a_dead_voter_is_replaced() {
     voters.retain(|node| *node != gone);
     let leader = group.leader_among(&voters).await;
     create(&group.node(leader.0), 1_000_000).await.expect("created");
+    group.agrees().await;
     assert_eq!(group.node(4).counts().sessions, 101);
 }
 

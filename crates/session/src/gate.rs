@@ -2,9 +2,12 @@
 //! up? And the way of what the slot's second has to keep.
 
 use crate::copy::{Confirm, Copies, CopyChange, CopyEntry};
+use crate::finish::Outbox;
 use crate::owner::Reply;
 use crate::slots::{Held, Slots};
+use crate::stream::STREAM_BYTES_MAX;
 use enfilade_registry::{Fence, NotServed, SessionId, Term};
+use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -21,6 +24,26 @@ pub(crate) enum Barred {
     Paused,
 }
 
+/// What is told when a slot is not frozen any more.
+#[derive(Default)]
+struct Waiting {
+    told: Vec<(CopyChange, Confirm)>,
+    bytes: usize,
+}
+
+impl Waiting {
+    /// Progress and log lines go when there is no room.
+    fn put(&mut self, change: CopyChange, confirm: Confirm) {
+        if let CopyChange::Event { droppable, data, .. } = &change {
+            if *droppable && self.bytes > STREAM_BYTES_MAX {
+                return;
+            }
+            self.bytes += data.len();
+        }
+        self.told.push((change, confirm));
+    }
+}
+
 /// One session's right to act.
 pub(crate) struct Gate {
     slots: Arc<dyn Slots>,
@@ -30,12 +53,26 @@ pub(crate) struct Gate {
     lost: AtomicBool,
     /// Nothing is told to the second any more: what is open stays open there.
     silent: AtomicBool,
+    /// The slot was moved: what calls under way still say goes to its new owner.
+    away: AtomicBool,
+    flow: Mutex<Flow>,
+}
+
+/// Where the session's streams are told of. Held while something is told, so that all of it has one order.
+enum Flow {
+    /// To the slot's second.
+    Second,
+    /// The slot is frozen: what is said meanwhile waits for the end of the move.
+    Held(Waiting),
+    /// To the new owner.
+    Away(Arc<Outbox>),
 }
 
 impl Gate {
     pub(crate) fn new(slots: Arc<dyn Slots>, copies: Arc<dyn Copies>, session: SessionId, term: Term) -> Arc<Self> {
-        let (lost, silent) = (AtomicBool::new(false), AtomicBool::new(false));
-        Arc::new(Self { slots, copies, session, term: AtomicU64::new(term.0), lost, silent })
+        let no = || AtomicBool::new(false);
+        let (lost, silent, away, flow) = (no(), no(), no(), Mutex::new(Flow::Second));
+        Arc::new(Self { slots, copies, session, term: AtomicU64::new(term.0), lost, silent, away, flow })
     }
 
     pub(crate) fn fence(&self) -> Fence {
@@ -46,17 +83,54 @@ impl Gate {
         Term(self.term.load(Ordering::Acquire))
     }
 
-    /// The slot stays this node's under a higher term.
+    /// The slot stays this node's under a higher term. What was held is told.
     pub(crate) fn renew(&self, term: Term) {
         self.term.fetch_max(term.0, Ordering::AcqRel);
+        let mut flow = self.flow.lock();
+        if let Flow::Held(held) = &mut *flow {
+            std::mem::take(held).told.into_iter().for_each(|(change, confirm)| self.tell_again(change, confirm));
+            *flow = Flow::Second;
+        }
+    }
+
+    /// The slot is frozen: what is said from now on waits.
+    pub(crate) fn hold(&self) {
+        *self.flow.lock() = Flow::Held(Waiting::default());
+    }
+
+    /// The slot was moved: what was held, and what follows, goes to the new owner. Calls under way may go on.
+    pub(crate) fn leave(&self, outbox: &Arc<Outbox>) {
+        let mut flow = self.flow.lock();
+        if let Flow::Held(held) = std::mem::replace(&mut *flow, Flow::Away(outbox.clone())) {
+            held.told.into_iter().for_each(|(change, _)| outbox.put(self.session, change));
+        }
+        self.away.store(true, Ordering::Release);
+    }
+
+    /// Whether the slot was moved from this node, which finishes calls of it.
+    pub(crate) fn is_away(&self) -> bool {
+        self.away.load(Ordering::Acquire)
+    }
+
+    /// Who carries what is said to the new owner looks whether there is more to come.
+    pub(crate) fn nudge(&self) {
+        if let Flow::Away(outbox) = &*self.flow.lock() {
+            outbox.nudge();
+        }
     }
 
     pub(crate) fn holds(&self) -> Held {
-        if self.lost.load(Ordering::Acquire) { Held::Gone } else { self.slots.holds(self.fence()) }
+        let over = self.lost.load(Ordering::Acquire) || self.is_away();
+        if over { Held::Gone } else { self.slots.holds(self.fence()) }
     }
 
     pub(crate) fn is_gone(&self) -> bool {
         self.holds() == Held::Gone
+    }
+
+    /// What calls under way may do at their upstreams: the former owner of a slot that was moved finishes them.
+    pub(crate) fn acts(&self) -> Held {
+        if self.is_away() && !self.lost.load(Ordering::Acquire) { Held::Yes } else { self.holds() }
     }
 
     /// From now on nothing passes.
@@ -73,12 +147,14 @@ impl Gate {
     /// Waits while the lease is lost; false once the slot is gone.
     pub(crate) async fn pass(&self) -> bool {
         loop {
-            if self.holds() != Held::Paused {
-                return !self.is_gone();
+            match self.acts() {
+                Held::Yes => return true,
+                Held::Gone => return false,
+                Held::Paused => {}
             }
             // Subscribed before it is asked again, so that no change is missed.
             let mut changed = self.slots.changed();
-            if self.holds() == Held::Paused && changed.changed().await.is_err() {
+            if self.acts() == Held::Paused && changed.changed().await.is_err() {
                 return false;
             }
         }
@@ -86,7 +162,7 @@ impl Gate {
 
     /// As [`Gate::pass`], for at most `within`.
     pub(crate) async fn pass_within(&self, within: Duration) -> Result<(), Barred> {
-        match self.holds() {
+        match self.acts() {
             Held::Yes => return Ok(()),
             Held::Gone => return Err(Barred::Gone),
             Held::Paused => {}
@@ -101,6 +177,8 @@ impl Gate {
     /// The reply as it may leave. `dispatched`: the message went to an upstream.
     pub(crate) async fn seal(&self, reply: Reply, dispatched: bool) -> Reply {
         match self.pass_within(HOLD_MAX).await {
+            // What was answered here after a move was not asked of an upstream, or is on its stream.
+            Ok(()) if self.is_away() => Reply::NotServed(NotServed::NotOwner),
             Ok(()) => reply,
             Err(_) if dispatched => Reply::Lost,
             Err(Barred::Gone) => Reply::NotServed(NotServed::NotOwner),
@@ -115,6 +193,16 @@ impl Gate {
 
     /// Tells the second. Nothing is confirmed when there is nobody to be told any more.
     pub(crate) fn append(&self, change: CopyChange, confirm: Confirm) {
+        let mut flow = self.flow.lock();
+        match &mut *flow {
+            Flow::Second => self.tell_again(change, confirm),
+            Flow::Held(held) => held.put(change, confirm),
+            Flow::Away(outbox) => outbox.put(self.session, change),
+        }
+    }
+
+    /// Tells the second, whatever is held: of what there is when a copy begins.
+    pub(crate) fn tell_again(&self, change: CopyChange, confirm: Confirm) {
         if !self.silent.load(Ordering::Acquire) {
             self.tell(change, confirm);
         }

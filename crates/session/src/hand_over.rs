@@ -1,13 +1,16 @@
 //! Slots that come and go: what this node takes up, drops, keeps or tells when their owner changes.
 //!
 //! A planned move costs no call when new messages are refused first (`fence` fails, `holds` stays), until
-//! [`Node::in_flight_of`] is 0, and only then the slot is frozen (`holds` pauses) and its [`Node::snapshot`] sent.
+//! [`Node::commit`] gives 0, and only then the slot is frozen (`holds` pauses, [`Node::freeze`]). Calls under way are
+//! finished by the former owner ([`Node::hand_over`]) for the new one ([`Node::foreign`]).
 
 use crate::copy::{Confirm, CopyChange, CopyEntry};
+use crate::finish::{Calls, Finishing, Foreign, Outbox};
 use crate::live::Live;
 use crate::node::Node;
-use enfilade_registry::{Slot, Term};
+use enfilade_registry::{Fence, SessionId, Slot, Term};
 use parking_lot::Mutex;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 impl Node {
@@ -35,14 +38,7 @@ impl Node {
     /// the new owner goes on with their upstream sessions and streams. To be called after [`crate::slots::Slots`] says
     /// so. Idempotent.
     pub fn release(&self, slot: Slot, term: Term) {
-        let lost: Vec<Arc<Live>> = {
-            let mut of_slot = self.lives.of(slot);
-            let (lost, kept) = of_slot.drain().partition(|(_, live)| live.gate.term() < term);
-            *of_slot = kept;
-            let lost: std::collections::HashMap<_, _> = lost;
-            lost.into_values().collect()
-        };
-        lost.iter().for_each(|live| live.lose());
+        self.part(slot, term).values().for_each(|live| live.lose());
     }
 
     /// The slot stays this node's under a higher term (a move that was aborted): sessions, calls and streams go on. To
@@ -57,7 +53,7 @@ impl Node {
     /// called when there is a new second, or one that missed something and has forgotten the slot.
     pub fn tell_second(&self, slot: Slot) {
         for live in self.lives.of_slot(slot) {
-            live.streams.tell(&|change| live.gate.append(change, Confirm::nobody()));
+            live.streams.tell(&|change| live.gate.tell_again(change, Confirm::nobody()));
         }
     }
 
@@ -71,6 +67,71 @@ impl Node {
             live.streams.tell(&note);
         }
         entries.into_inner()
+    }
+
+    /// Calls of this slot that no other node could go on with: it is not to be frozen before they have ended.
+    #[must_use]
+    pub fn stuck_of(&self, slot: Slot) -> usize {
+        self.lives.of_slot(slot).iter().map(|live| live.stuck()).sum()
+    }
+
+    /// Makes streams of the calls of this slot, whose new messages are refused, so that another node can go on with
+    /// them. Gives how many of them cannot be handed over yet.
+    pub fn commit(&self, slot: Slot) -> usize {
+        self.lives.of_slot(slot).iter().map(|live| live.commit()).sum()
+    }
+
+    /// As [`Node::snapshot`], at the moment from which what calls say waits for [`Node::renew`] or [`Node::hand_over`].
+    #[must_use]
+    pub fn freeze(&self, slot: Slot) -> Vec<CopyEntry> {
+        let entries = Mutex::new(Vec::new());
+        for live in self.lives.of_slot(slot) {
+            live.freeze(&|change: CopyChange| entries.lock().push(CopyEntry { session: live.id, change }));
+        }
+        entries.into_inner()
+    }
+
+    /// The slot, which was frozen, was moved to another node, whose `term` it is: readers of its streams end here, and
+    /// calls under way are finished for the new owner. None without any. To be called before
+    /// [`crate::slots::Slots`] says so.
+    pub fn hand_over(&self, slot: Slot, term: Term) -> Option<Finishing> {
+        let outbox = Arc::new(Outbox::default());
+        let (mut busy, mut idle) = (HashMap::new(), Vec::new());
+        for (id, live) in self.part(slot, term) {
+            live.leave(&outbox);
+            if live.in_flight() == 0 {
+                idle.push(live);
+            } else {
+                busy.insert(id, live);
+            }
+        }
+        idle.iter().for_each(|live| live.lose());
+        if busy.is_empty() && outbox.is_empty() {
+            return None;
+        }
+        let calls = Calls::new(busy, outbox);
+        let mut finishing = self.finishing.lock();
+        finishing.retain(|calls| calls.strong_count() > 0);
+        finishing.push(Arc::downgrade(&calls));
+        Some(Finishing::new(calls))
+    }
+
+    /// The former owner of a slot begins to say what becomes of the calls that came with it. Nothing where this node
+    /// does not serve the slot under this fence.
+    pub fn foreign(self: &Arc<Self>, fence: Fence) -> Option<Foreign> {
+        if self.slots.fence(fence.slot) != Ok(fence) {
+            return None;
+        }
+        self.adopt(fence.slot);
+        Some(Foreign::begin(self.backs.of(fence), self.clone()))
+    }
+
+    /// Sessions of a slot that were taken up before `term`.
+    fn part(&self, slot: Slot, term: Term) -> HashMap<SessionId, Arc<Live>> {
+        let mut of_slot = self.lives.of(slot);
+        let (parted, kept) = of_slot.drain().partition(|(_, live)| live.gate.term() < term);
+        *of_slot = kept;
+        parted
     }
 
     /// Calls of clients of this slot that have not ended yet.

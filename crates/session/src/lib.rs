@@ -7,6 +7,7 @@ mod ask;
 mod call;
 pub mod config;
 pub mod copy;
+pub mod finish;
 mod gate;
 mod hand_over;
 mod handle;

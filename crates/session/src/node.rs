@@ -3,6 +3,7 @@
 
 use crate::config::{Limits, ServerConfig};
 use crate::copy::{Copies, SessionCopy};
+use crate::finish::{Backs, Calls};
 use crate::gate::Gate;
 use crate::handle::Handling;
 use crate::live::Live;
@@ -19,7 +20,8 @@ use enfilade_registry::{Command, Ended, Fence, NotServed, Reader, SessionId, Ses
 use enfilade_upstream::Connector;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use std::sync::Arc;
+use parking_lot::Mutex;
+use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -71,6 +73,9 @@ pub struct Node {
     pub(crate) slots: Arc<dyn Slots>,
     pub(crate) copies: Arc<dyn Copies>,
     pub(crate) lives: Lives,
+    /// Calls that this node finishes for others, and the ways back to those who finish some for it.
+    pub(crate) finishing: Mutex<Vec<Weak<Calls>>>,
+    pub(crate) backs: Backs,
     pub(crate) tasks: TaskTracker,
     pub(crate) calls: Arc<AtomicUsize>,
     stop: CancellationToken,
@@ -111,6 +116,8 @@ impl Node {
             slots,
             copies,
             lives: Lives::default(),
+            finishing: Mutex::default(),
+            backs: Backs::default(),
             tasks: TaskTracker::new(),
             calls: Arc::default(),
             stop: CancellationToken::new(),
@@ -130,7 +137,9 @@ impl Node {
 
     /// Sessions that the registry has ended: whatever they hold here is closed. Does not block.
     pub fn ended(self: &Arc<Self>, ended: &[Ended]) {
+        let finishing: Vec<_> = self.finishing.lock().iter().filter_map(Weak::upgrade).collect();
         for ended in ended {
+            finishing.iter().for_each(|calls| calls.end(&ended.id));
             if let Some(live) = self.lives.remove(&ended.id) {
                 self.tasks.spawn(async move { live.end().await });
             }
@@ -231,7 +240,18 @@ impl Node {
 
     fn live(&self, record: Arc<SessionRecord>, view: &Arc<View>, fence: Fence, copy: Option<SessionCopy>) -> Arc<Live> {
         let gate = Gate::new(self.slots.clone(), self.copies.clone(), record.id, fence.term);
-        Live::new(record, view.clone(), self.registry.writer.clone(), self.tasks.clone(), gate, copy)
+        let back = copy.as_ref().filter(|copy| copy.is_moved()).map(|_| self.backs.of(fence));
+        let (view, writer, tasks) = (view.clone(), self.registry.writer.clone(), self.tasks.clone());
+        let live = Live::new(record, view, writer, tasks, gate, (copy, back.clone()));
+        if let Some(back) = back.filter(|_| live.has_foreign()) {
+            let (live, stop) = (Arc::downgrade(&live), self.stop.clone());
+            self.tasks.spawn(async move {
+                if stop.run_until_cancelled(back.over()).await.is_some() {
+                    live.upgrade().iter().for_each(|live| live.foreign_over());
+                }
+            });
+        }
+        live
     }
 }
 

@@ -5,6 +5,7 @@ use crate::call::{Answer, Plan};
 use crate::gate::HOLD_MAX;
 use crate::lists::ListKind;
 use crate::live::{self, Live};
+use crate::slots::Held;
 use crate::stream::Stream;
 use bytes::Bytes;
 use enfilade_mcp::envelope::{Envelope, Kind, Request};
@@ -358,7 +359,7 @@ impl Plan {
 
     /// The slot of its session is another node's.
     pub(crate) fn is_lost(&self) -> bool {
-        self.live().is_some_and(|live| live.gate.is_gone())
+        self.live().is_some_and(|live| live.gate.acts() == Held::Gone)
     }
 
     /// The session, where it cannot go on without the state of its upstream session.

@@ -33,6 +33,8 @@ pub(crate) enum Event {
     Register { client: usize },
     /// An effect was made by a process that had been suspended.
     Acted { from: Sent, slot: Slot, term: Term, run: Run },
+    /// From here on guards are counted.
+    Arm,
     /// Faults end.
     Calm,
 }

@@ -132,6 +132,7 @@ impl Ctx {
             return;
         }
         self.move_fault_done = true;
+        self.stats.aimed[1] += 1;
         self.line(format_args!("the move of slot {slot} from n{a} to n{b} is at {step:?}"));
         let (a, b) = (Who::Node(a), Who::Node(b));
         let (restart, stall) = (3 * SECOND, 3_500 * MILLI);

@@ -29,6 +29,8 @@ pub struct Stats {
     pub elections: u64,
     /// Commands applied, once per entry.
     pub commands: u64,
+    /// Runs that wanted a fault at a step of a move or at a guard, and those in which it happened.
+    pub aimed: [u64; 2],
     /// Planned moves begun, done, and aborted.
     pub moves: [u64; 3],
     /// Slots taken by a copy, and with a gap.
@@ -78,6 +80,7 @@ impl Stats {
         for (sum, more) in pairs {
             *sum += more;
         }
+        add_each(&mut self.aimed, &other.aimed);
         add_each(&mut self.moves, &other.moves);
         add_each(&mut self.takes, &other.takes);
         add_each(&mut self.outcomes, &other.outcomes);
@@ -97,6 +100,7 @@ impl Stats {
                 self.steps,
                 self.time_us as f64 / 1_000_000.0
             ),
+            format!("faults aimed at steps of moves and at guards: {}, happened: {}", self.aimed[0], self.aimed[1]),
             format!("faults: {}", if faults.is_empty() { "none".to_owned() } else { faults.join(", ") }),
             format!(
                 "network: {} packets lost, {} links broken, {} frames lost; {} pauses at a guard, {} answers of old terms dropped",

@@ -50,6 +50,7 @@ pub fn run(options: &Options) -> Report {
     world.go();
     let World { mut ctx, .. } = world;
     ctx.stats.seeds = 1;
+    ctx.stats.aimed[0] = u64::from(options.scenario != Scenario::Chance);
     ctx.stats.time_us = ctx.now;
     Report {
         options: options.clone(),
@@ -85,6 +86,7 @@ impl World {
             Scenario::MoveFault(..) | Scenario::GuardPause(_) => {
                 let who = faults::Who::Node(self.ctx.rng.random_range(0..self.ctx.options.nodes));
                 let drain = faults::Fault::Drain { who, lasts: 8 * SECOND };
+                self.ctx.queue.push(6 * SECOND, Event::Arm);
                 self.ctx.queue.push(6 * SECOND, Event::Fault(drain));
             }
         }
@@ -158,6 +160,11 @@ impl World {
                     self.ctx.acted(slot, term, run);
                 }
             }
+            Event::Arm => {
+                if let Scenario::GuardPause(guard) = self.ctx.options.scenario {
+                    self.ctx.guard_pause_at = self.ctx.guards.checked_add(guard + 1);
+                }
+            }
             Event::Calm => self.calm(),
         }
     }
@@ -217,19 +224,17 @@ impl World {
         self.ctx.line(format_args!("n{node} starts as {run}"));
     }
 
-    /// Faults end: everybody runs, everybody reaches everybody.
+    /// Faults end: everybody runs (again, as soon as he wakes), everybody reaches everybody.
     fn calm(&mut self) {
         self.ctx.line(format_args!("faults end"));
         self.ctx.net.heal();
         self.ctx.guard_pause_ppm = 0;
         self.ctx.guard_pause_at = None;
-        self.clients.calm_at = Some(self.ctx.now);
         for node in 0..self.ctx.options.nodes {
             self.restart(node);
-            if self.nodes[node].stalled_until > self.ctx.now {
-                self.nodes[node].stalled_until = self.ctx.now;
-                self.ctx.queue.push(self.ctx.now, Event::Wake { node });
-            }
         }
+        // What stands still in the middle of something cannot be woken early.
+        let last = self.nodes.iter().map(|node| node.stalled_until).max().unwrap_or(0);
+        self.clients.calm_at = Some(last.max(self.ctx.now));
     }
 }

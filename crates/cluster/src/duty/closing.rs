@@ -41,26 +41,33 @@ pub(super) enum Close {
 
 /// All slots that are being closed.
 #[derive(Debug, Default)]
-pub(super) struct Closings(BTreeMap<Slot, Closing>);
+pub(super) struct Closings {
+    closing: BTreeMap<Slot, Closing>,
+    /// Since when those that are frozen begin nothing new.
+    frozen: BTreeMap<Slot, u64>,
+}
 
 impl Closings {
     pub(super) fn begin(&mut self, now_ms: u64, fence: Fence, id: MoveId) {
-        self.0.insert(fence.slot, Closing { fence, id, stage: Stage::Open { from_ms: now_ms } });
+        self.closing.insert(fence.slot, Closing { fence, id, stage: Stage::Open { from_ms: now_ms } });
     }
 
-    /// The move has ended, or the slot is not this node's any more.
-    pub(super) fn end(&mut self, slot: Slot) {
-        self.0.remove(&slot);
+    /// The move has ended, or the slot is not this node's any more. Gives since when it began nothing new, if it was
+    /// frozen.
+    pub(super) fn end(&mut self, slot: Slot) -> Option<u64> {
+        self.closing.remove(&slot);
+        self.frozen.remove(&slot)
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.closing.is_empty()
     }
 
     /// Time passed; `in_flight` says how many calls of a slot are under way.
     pub(super) fn tick(&mut self, now_ms: u64, in_flight: impl Fn(Slot) -> usize) -> Vec<Close> {
         let mut todo = Vec::new();
-        self.0.retain(|slot, closing| {
+        let frozen = &mut self.frozen;
+        self.closing.retain(|slot, closing| {
             let idle = in_flight(*slot) == 0;
             match closing.stage {
                 Stage::Open { from_ms } if idle && now_ms >= from_ms => {
@@ -71,6 +78,7 @@ impl Closings {
                 // What had passed the door before it was shut is counted by the next tick.
                 Stage::Closed { since_ms } if idle && now_ms > since_ms => {
                     todo.push(Close::Freeze(closing.fence, closing.id));
+                    frozen.insert(*slot, since_ms);
                     return false;
                 }
                 Stage::Closed { since_ms } if now_ms.saturating_sub(since_ms) >= CLOSED_MS => {
@@ -109,5 +117,6 @@ mod tests {
         assert_eq!(closings.tick(again, |_| 0), [Close::Shut(fence)]);
         assert_eq!(closings.tick(again + 1, |_| 0), [Close::Freeze(fence, MoveId(7))]);
         assert!(closings.is_empty());
+        assert_eq!((closings.end(fence.slot), closings.end(fence.slot)), (Some(again), None));
     }
 }

@@ -1,7 +1,7 @@
 //! The desk: every change of the slot table, every word of another node and every tick goes through the machine of its
 //! slot, and what that says is done here, in order.
 //!
-//! Invariant: the index that is published is one up to which every slot was dealt with. A lease counts only from there
+//! Proposals of many slots are made together. Invariant: the index that is published is one up to which every slot was dealt with. A lease counts only from there
 //! on, so that no slot is served that the registry has given away.
 
 use super::closing::{Close, Closings, frozen};
@@ -16,9 +16,8 @@ use crate::tenure::{OwnSlots, State};
 use crate::wire::Word;
 use enfilade_registry::copy::Lane;
 use enfilade_registry::duty::{Duty, DutyAction, DutyEvent};
-use enfilade_registry::{Fence, Run, Slot, SlotTable, Timing};
-use enfilade_session::copy::{Confirm, CopyEntry};
-use std::collections::VecDeque;
+use enfilade_registry::{Fence, MOVING_MAX, Run, Slot, SlotTable, Timing};
+use enfilade_session::copy::Confirm;
 use std::sync::Arc;
 
 /// What the desk works with.
@@ -41,6 +40,15 @@ pub(crate) struct Desk {
     /// Slots that were gained and lost by the present look, for the log.
     gained: usize,
     lost: usize,
+    /// Since when slots that were handed over by it began nothing new.
+    moved: Vec<u64>,
+}
+
+impl Tools {
+    /// What there is of a slot, before its sessions end: it may become a copy.
+    fn keep(&self, slot: Slot) {
+        self.held.keep(slot, [self.held.leftover(slot), self.sessions.snapshot(slot)].concat());
+    }
 }
 
 impl Desk {
@@ -53,6 +61,7 @@ impl Desk {
             proposals,
             gained: 0,
             lost: 0,
+            moved: Vec::new(),
         }
     }
 
@@ -62,6 +71,9 @@ impl Desk {
 
     /// Another slot table was applied.
     pub(crate) fn look(&mut self, table: &Arc<SlotTable>) {
+        if Arc::ptr_eq(&self.table, table) {
+            return;
+        }
         let before = std::mem::replace(&mut self.table, table.clone());
         for ((slot, old), (_, new)) in before.iter().zip(table.iter()) {
             if old != new {
@@ -94,13 +106,19 @@ impl Desk {
         self.settle();
     }
 
-    /// Whether slots wait to be frozen: then [`Desk::close`] is expected every few ms.
-    pub(crate) fn is_closing(&self) -> bool {
-        !self.closings.is_empty()
+    /// Whether [`Desk::beat`] is expected every few ms: slots wait to be frozen, or proposals to be made together.
+    pub(crate) fn is_busy(&self) -> bool {
+        !self.closings.is_empty() || !self.proposals.is_empty()
     }
 
-    /// Looks whether a slot can be frozen.
-    pub(crate) fn close(&mut self) {
+    /// Looks whether slots can be frozen, and proposes what came together.
+    pub(crate) fn beat(&mut self) {
+        self.close();
+        self.proposals.flush();
+        self.settle();
+    }
+
+    fn close(&mut self) {
         let (now_ms, sessions) = (self.now_ms(), self.tools.sessions.clone());
         for close in self.closings.tick(now_ms, |slot| sessions.in_flight_of(slot)) {
             match close {
@@ -114,26 +132,31 @@ impl Desk {
                 }
             }
         }
-        self.settle();
     }
 
     fn settle(&mut self) {
-        self.proposals.flush();
         let (gained, lost) = (std::mem::take(&mut self.gained), std::mem::take(&mut self.lost));
-        if gained + lost > 0 {
+        if gained + lost > MOVING_MAX {
             tracing::info!(gained, lost, "slots of this node changed");
+        } else if gained + lost > 0 {
+            tracing::debug!(gained, lost, "slots of this node changed");
+        }
+        if let Some(first) = std::mem::take(&mut self.moved).into_iter().min() {
+            tracing::info!(count = lost, pause_ms = self.now_ms().saturating_sub(first), "slots moved");
         }
         self.tools.slots.settle(&self.table);
     }
 
     fn event(&mut self, slot: Slot, event: DutyEvent) {
         let now_ms = self.now_ms();
-        let mut events = VecDeque::from([event]);
-        while let Some(event) = events.pop_front() {
-            for action in self.duties[usize::from(slot.get())].on(now_ms, event) {
-                events.extend(self.act(slot, action));
-            }
+        let mut follows = Vec::new();
+        let mut actions = self.duties[usize::from(slot.get())].on(now_ms, event);
+        // Nothing is served before its copy is there to be told.
+        actions.sort_by_key(|action| matches!(action, DutyAction::Serve(_)));
+        for action in actions {
+            follows.extend(self.act(slot, action));
         }
+        follows.into_iter().for_each(|event| self.event(slot, event));
     }
 
     /// Does what a machine says; gives what follows from it at once.
@@ -152,17 +175,18 @@ impl Desk {
             }
             DutyAction::Serve(fence) => tools.slots.set(fence, State::Serving),
             DutyAction::Renew { new, .. } => {
-                self.closings.end(slot);
+                let _ = self.closings.end(slot);
                 // In this order nothing of the slot is seen under a term that is over.
                 tools.lanes.renew(new);
                 tools.sessions.renew(new);
                 tools.slots.set(new, State::Serving);
             }
-            DutyAction::Release { .. } => self.release(slot, || None),
+            DutyAction::Release { .. } => drop(self.release(slot)),
             DutyAction::HandOver { id, .. } => {
-                let (held, sessions) = (tools.held.clone(), tools.sessions.clone());
+                tools.keep(slot);
                 // No call was under way when the slot was frozen: there is nothing to finish.
-                self.release(slot, || Some([held.leftover(slot), sessions.snapshot(slot)].concat()));
+                let paused = self.release(slot);
+                self.moved.extend(paused);
                 return Some(DutyEvent::Finished(id));
             }
             DutyAction::FinishOver { .. } => {}
@@ -172,7 +196,13 @@ impl Desk {
                 self.tell(slot);
             }
             DutyAction::CopyEnds { lane } => tools.lanes.end(slot, lane),
-            DutyAction::Adopt { lane, term } => tools.held.adopt(slot, lane, term),
+            DutyAction::Adopt { lane, term } => {
+                // A node that was frozen and missed what came since still has it.
+                if tools.slots.is_owned(slot) {
+                    tools.keep(slot);
+                }
+                tools.held.adopt(slot, lane, term);
+            }
             DutyAction::Forget { lane } => tools.held.forget(slot, lane),
             DutyAction::Freeze { fence, id, .. } => self.closings.begin((tools.clock)(), fence, id),
             DutyAction::Send { to, message } => tools.wires.say(to.node, Word::Peer(slot, message)),
@@ -181,20 +211,16 @@ impl Desk {
         None
     }
 
-    /// The slot is another node's. What this one `keeps` of it is read before its sessions end.
-    fn release(&mut self, slot: Slot, keeps: impl FnOnce() -> Option<Vec<CopyEntry>>) {
+    /// The slot is another node's. Gives since when it was frozen, if it was.
+    fn release(&mut self, slot: Slot) -> Option<u64> {
         self.lost += 1;
-        self.closings.end(slot);
         let term = self.duties[usize::from(slot.get())].record().term;
         let tools = &self.tools;
         tools.slots.set(Fence { slot, term }, State::Other);
-        let kept = keeps();
         tools.held.disinherit(slot);
-        if let Some(kept) = kept {
-            tools.held.keep(slot, kept);
-        }
         tools.sessions.release(slot, term);
         tools.lanes.disown(slot);
+        self.closings.end(slot)
     }
 
     /// Tells a copy that begins everything that there is of the slot.

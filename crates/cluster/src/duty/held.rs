@@ -22,6 +22,8 @@ struct OfSlot {
     target: Part,
     /// What sessions that nobody has taken up yet go on with.
     inherited: Book,
+    /// What this node had when it handed the slot over: its copy, unless it is told a later one.
+    kept: Book,
 }
 
 struct Part {
@@ -55,7 +57,7 @@ impl Part {
 
 impl Held {
     pub(crate) fn new(keys: Arc<SessionKeys>) -> Self {
-        let of_slot = |slot| OfSlot { second: Part::new(slot), target: Part::new(slot), inherited: Book::default() };
+        let of_slot = |slot| OfSlot { second: Part::new(slot), target: Part::new(slot), inherited: Book::default(), kept: Book::default() };
         let slots: Box<[_]> = Slot::all().map(|slot| Mutex::new(of_slot(slot))).collect();
         debug_assert_eq!(slots.len(), usize::from(SLOTS));
         Self { keys, slots }
@@ -102,6 +104,7 @@ impl Held {
             Origin::Move(id) => Some(of_slot.target.receiver.lane() == Some(Lane::Move(id))),
         };
         let (second, target) = (of_slot.second.clear(), of_slot.target.clear());
+        of_slot.kept = Book::default();
         of_slot.inherited = match (complete, origin) {
             (Some(true), Origin::Copy(_)) => second,
             (Some(true), Origin::Move(_)) => target,
@@ -113,14 +116,17 @@ impl Held {
     /// This node has been the owner until now; what it had of the slot may become its copy.
     pub(crate) fn keep(&self, slot: Slot, entries: Vec<CopyEntry>) {
         let mut of_slot = self.of(slot).lock();
-        of_slot.inherited = Book::default();
-        of_slot.second.clear();
-        entries.into_iter().for_each(|entry| of_slot.second.book.apply(entry));
+        of_slot.kept = Book::default();
+        entries.into_iter().for_each(|entry| of_slot.kept.apply(entry));
     }
 
-    /// What was kept is the copy `lane`, complete.
+    /// What was kept is the copy `lane`, complete; unless a later one is here.
     pub(crate) fn adopt(&self, slot: Slot, lane: Lane, term: Term) {
-        self.of(slot).lock().second.receiver.adopt(term, lane);
+        let mut of_slot = self.of(slot).lock();
+        let kept = std::mem::take(&mut of_slot.kept);
+        if of_slot.second.receiver.adopt(term, lane) {
+            of_slot.second.book = kept;
+        }
     }
 
     /// Nothing is held of this copy any more, nor of earlier ones.
@@ -162,7 +168,7 @@ impl Held {
     /// A session has ended.
     pub(crate) fn ended(&self, session: &SessionId) {
         let mut of_slot = self.of(session.slot()).lock();
-        let OfSlot { second, target, inherited } = &mut *of_slot;
-        [&mut second.book, &mut target.book, inherited].into_iter().for_each(|book| book.forget(session));
+        let OfSlot { second, target, inherited, kept } = &mut *of_slot;
+        [&mut second.book, &mut target.book, inherited, kept].into_iter().for_each(|book| book.forget(session));
     }
 }

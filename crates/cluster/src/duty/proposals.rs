@@ -52,6 +52,11 @@ impl Proposals {
         }
     }
 
+    /// Whether nothing was added since the last [`Proposals::flush`].
+    pub(crate) fn is_empty(&self) -> bool {
+        self.in_sync.is_empty() && self.done.is_empty() && self.aborted.is_empty()
+    }
+
     /// Proposes what was added.
     pub(crate) fn flush(&mut self) {
         let in_sync = std::mem::take(&mut self.in_sync).into_iter();

@@ -8,7 +8,7 @@ use super::proposals::Proposals;
 use super::sessions::Sessions;
 use super::words::Listener;
 use crate::tenure::OwnSlots;
-use crate::wire::{self, Word};
+use crate::wire;
 use enfilade_registry::{
     Command, Fence, Generation, MemoryRegistry, NodeId, Reader, Roles, Run, SessionId, SessionKeys, Slot, Term, Timing,
     plan,
@@ -112,18 +112,22 @@ impl World {
 
     /// Lets everybody look, speak and propose until nothing happens any more, at this moment.
     fn run(&mut self) {
-        for _ in 0..12 {
+        let mut busy = true;
+        while std::mem::take(&mut busy) {
             let table = self.registry.slot_table();
             for node in &mut self.nodes {
                 node.desk.look(&table);
                 node.desk.happened();
+                node.desk.proposals.flush();
             }
             let mut said = Vec::new();
             for node in &mut self.nodes {
                 for (to, word) in node.listener.wires.drain() {
+                    busy = true;
                     said.push((node.run, to, word));
                 }
                 for command in node.desk.proposals.drain() {
+                    busy = true;
                     self.registry.apply(&command).expect("applied");
                 }
             }
@@ -142,7 +146,7 @@ impl World {
             let now_ms = self.now_ms.fetch_add(10, Ordering::Relaxed) + 10;
             for node in &mut self.nodes {
                 node.slots.set_lease(now_ms + 1000);
-                node.desk.close();
+                node.desk.beat();
                 if now_ms % 100 == 0 {
                     node.desk.tick();
                 }
@@ -196,6 +200,7 @@ fn node(run: Run, now_ms: &Arc<AtomicU64>, registry: &Arc<MemoryRegistry>, keys:
         inbox: inbox.clone(),
         wires: wires.clone(),
         tasks: tokio_util::task::TaskTracker::new(),
+        stop: tokio_util::sync::CancellationToken::new(),
     });
     let tools = Tools {
         clock,
@@ -293,6 +298,28 @@ fn a_move_hands_everything_over_and_back() {
         assert!(left(&confirm));
     }
     assert!(world.has(0) >= 2, "what was inherited twice is still there");
+}
+
+#[test]
+fn a_frozen_owner_that_missed_the_end_of_its_move_goes_on_with_what_it_has() {
+    let mut world = in_sync();
+    let (first, other) = (world.nodes[0].run, world.nodes[1].run);
+    let slots = vec![(World::slot(), Term(1))];
+    world.registry.apply(&Command::Move { slots, to: other }).expect("moves");
+    let moving = world.registry.slot_table().get(World::slot()).moving.expect("it moves");
+    while world.nodes[0].slots.fence(World::slot()).is_ok() {
+        world.pass(10);
+    }
+    // It is about to be frozen, and will not hear that the other one is ready.
+    world.deaf = Some(0);
+    world.pass(10);
+    assert_eq!(world.nodes[0].slots.holds(Fence { slot: World::slot(), term: Term(1) }), Holds::Paused);
+    let moves = vec![(World::slot(), moving.id)];
+    world.registry.apply(&Command::Done { moves }).expect("done");
+    world.registry.apply(&Command::Take { lost: other, live: vec![first], epoch: 0, upto: u64::MAX }).expect("taken");
+    world.run();
+    assert_eq!((world.owner(), world.registry.slot_table().get(World::slot()).term), (0, Term(3)));
+    assert_eq!(world.has(0), 1, "its event");
 }
 
 #[test]

@@ -11,6 +11,7 @@ use enfilade_registry::Run;
 use enfilade_registry::copy::{CopyAnswer, CopySaid};
 use enfilade_registry::duty::DutyEvent;
 use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// Listens to the other nodes.
@@ -20,6 +21,7 @@ pub(crate) struct Listener {
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) wires: Arc<Wires>,
     pub(crate) tasks: TaskTracker,
+    pub(crate) stop: CancellationToken,
 }
 
 impl Listener {
@@ -28,7 +30,7 @@ impl Listener {
         let listener = self.clone();
         self.tasks.spawn(async move {
             listener.hear(from, open.payload);
-            while let Some(Ok(payload)) = exchange.next().await {
+            while let Some(Some(Ok(payload))) = listener.stop.run_until_cancelled(exchange.next()).await {
                 listener.hear(from, payload);
             }
         });

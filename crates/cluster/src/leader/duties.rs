@@ -12,6 +12,9 @@ use std::sync::Arc;
 const PLAN_MS: u64 = 100;
 /// How long the first owner of a new cluster waits for the others, in ms: else it gets all slots.
 const FOUNDING_MS: u64 = 2000;
+/// How long a new leader waits for other owners before it gives slots away, in ms. Below half of the time after which a
+/// [`Keeper`] that is not asked takes it that the leader stood still.
+const RESTART_MS: u64 = 1000;
 /// Between two ticks of registry time, in ms.
 const TICK_MS: u64 = 1000;
 
@@ -35,6 +38,8 @@ pub(crate) struct Duties {
     seen: Option<(u64, Arc<Members>)>,
     late: LateMoves,
     move_ms: u64,
+    /// All owners were live at the same time since this node leads.
+    all_here: bool,
 }
 
 impl Duties {
@@ -51,6 +56,7 @@ impl Duties {
             seen: None,
             late: LateMoves::default(),
             move_ms,
+            all_here: false,
         }
     }
 
@@ -60,7 +66,12 @@ impl Duties {
         let applied = self.raft.index();
         let (table, members) = (self.raft.slot_table(), self.raft.members());
         self.observe(keeper, now_ms, &table, &members);
-        self.take(keeper, now_ms, applied);
+        let live = keeper.live(now_ms);
+        self.all_here = self.all_here || members.owners().all(|run| live.contains(&run));
+        // After a restart of all, the first that is back shall not get everything.
+        if self.all_here || now_ms >= self.since_ms + RESTART_MS {
+            self.take(keeper, now_ms, applied);
+        }
         if !self.planning && self.taking.is_empty() && now_ms >= self.planned_ms + PLAN_MS {
             self.planned_ms = now_ms;
             self.plan(keeper, now_ms, &table, &members);
@@ -96,8 +107,7 @@ impl Duties {
 
     fn plan(&mut self, keeper: &Keeper, now_ms: u64, table: &SlotTable, members: &Members) {
         let live = keeper.live(now_ms);
-        let all_here = members.owners().all(|run| live.contains(&run));
-        if table.version() == 0 && !all_here && now_ms < self.since_ms + FOUNDING_MS {
+        if table.version() == 0 && !self.all_here && now_ms < self.since_ms + FOUNDING_MS {
             return;
         }
         let mut commands: Vec<Command> = self.late.look(now_ms, table, self.move_ms).into_iter().collect();

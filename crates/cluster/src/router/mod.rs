@@ -94,7 +94,20 @@ impl Router {
 
     /// For a message of a session: to the owner of its slot.
     async fn to_owner(&self, ask: Ask<'_>, slot: Slot) -> Reply {
+        // The short way, for most messages.
+        let first = match self.parts.slots.fence(slot) {
+            Ok(_) => Some(self.here(ask).await),
+            Err(_) => None,
+        };
+        if let Some(Attempt::Done(reply)) = first {
+            return reply;
+        }
         let mut tries = Tries::new(self, ask);
+        if let Some(failed) = first
+            && let Some(reply) = tries.after(failed).await
+        {
+            return reply;
+        }
         loop {
             let owner = self.parts.map.borrow().owner(slot);
             let attempt = match owner {

@@ -4,7 +4,7 @@ use super::*;
 use crate::wire;
 use enfilade_registry::{Command, Generation, MemoryRegistry, Reader, Roles, Term};
 use enfilade_session::owner::ANONYMOUS;
-use enfilade_session::slots::AllSlots;
+use enfilade_session::slots::{AllSlots, Held};
 use enfilade_session::stream::{Event, EventId};
 use futures::StreamExt;
 use parking_lot::Mutex;
@@ -126,6 +126,28 @@ impl Doors for Scripted {
     }
 }
 
+/// This node owns nothing, but may mint.
+#[derive(Default)]
+struct NoSlots(watch::Sender<u64>);
+
+impl Slots for NoSlots {
+    fn fence(&self, _: Slot) -> Result<Fence, NotServed> {
+        Err(NotServed::NotOwner)
+    }
+
+    fn holds(&self, _: Fence) -> Held {
+        Held::Gone
+    }
+
+    fn changed(&self) -> watch::Receiver<u64> {
+        self.0.subscribe()
+    }
+
+    fn mint(&self) -> Option<Slot> {
+        Slot::new(1)
+    }
+}
+
 /// This node is 1; the slots are those of `owner`.
 struct Test {
     registry: MemoryRegistry,
@@ -158,7 +180,7 @@ impl Test {
             owns: true,
             local: owners.clone(),
             doors: owners.clone(),
-            slots: Arc::new(AllSlots::new(Term(1))),
+            slots: if owner == 1 { Arc::new(AllSlots::new(Term(1))) } else { Arc::new(NoSlots::default()) },
             alone_ms: Box::new(move || now.load(Ordering::Relaxed)),
             alone_ms_max: 60_000,
             map: map.subscribe(),

@@ -144,6 +144,11 @@ impl OwnSlots {
         self.changed.send_modify(|count| *count += 1);
     }
 
+    /// Whether this node owns the slot, as far as it knows.
+    pub(crate) fn is_owned(&self, slot: Slot) -> bool {
+        self.word(slot).state() != State::Other
+    }
+
     /// The fence of a slot that this node owns, whatever it may do.
     #[cfg(test)]
     pub(crate) fn owned(&self, slot: Slot) -> Option<Fence> {

@@ -13,7 +13,7 @@ use enfilade_raft::{OpenError, Raft};
 use enfilade_registry::{Generation, NodeId, Roles, Run, SessionId, SessionKeys, Timing};
 use enfilade_session::config::{Limits, PrefixChoice, ServerConfig};
 use enfilade_session::owner::{ANONYMOUS, Caller, Legacy, Owner, Reply, ServerId};
-use enfilade_session::stream::{Event, EventStream};
+use enfilade_session::stream::{Event, EventId};
 use enfilade_session::{Node, NodeConfig, Registry};
 use enfilade_testkit::everything::{self, Options};
 use enfilade_upstream::Connector;
@@ -95,8 +95,9 @@ impl World {
         let address = self.addresses[at];
         let listener = until(|| async { bind(address) }, Result::is_ok).await.unwrap();
         let generation = self.nodes[at].run.generation.0 + 1;
-        // What holds the directory ends with the last reference to it.
-        drop(self.nodes.remove(at));
+        // Everything else of the node is gone; in one process the lock of the directory is not.
+        let killed = self.nodes.remove(at);
+        let _ = tokio::time::timeout(Duration::from_secs(5), killed.raft.close()).await;
         let up = self.start_node(at, generation, listener).await;
         self.nodes.insert(at, up);
     }
@@ -230,19 +231,12 @@ impl Up {
     /// Posts a message of a session; the answer comes when it comes.
     pub fn post(&self, session: SessionId, text: String) -> tokio::task::JoinHandle<Answer> {
         let router = self.router.clone();
-        self.spawn(async move {
-            let envelope = Envelope::parse(text.as_bytes()).unwrap();
-            let reply = router.legacy(CALLER, session, Legacy::One { envelope: &envelope, version: None }).await;
-            Answer::of(reply).await
-        })
+        self.spawn(async move { post(&router, session, &text).await })
     }
 
     pub fn call(&self, session: SessionId, tool: &str, arguments: &str) -> tokio::task::JoinHandle<Answer> {
-        let id = IDS.fetch_add(1, Ordering::Relaxed);
-        let text = format!(
-            r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"{tool}","arguments":{arguments}}}}}"#
-        );
-        self.post(session, text)
+        let (router, tool, arguments) = (self.router.clone(), tool.to_owned(), arguments.to_owned());
+        self.spawn(async move { call(&router, session, &tool, &arguments).await })
     }
 
     /// The text of the first content block of a tool's answer.
@@ -251,15 +245,31 @@ impl Up {
         answer.content().unwrap_or_else(|| panic!("{answer:?}"))
     }
 
-    pub fn stream(&self, session: SessionId, last: Option<String>) -> tokio::task::JoinHandle<Reply> {
-        let router = self.router.clone();
-        self.spawn(async move { router.open_stream(CALLER, session, last.as_deref()).await })
+    /// What follows an event, to the end of its stream.
+    pub fn resume(&self, session: SessionId, last: EventId) -> tokio::task::JoinHandle<Answer> {
+        let (router, last) = (self.router.clone(), last.to_string());
+        self.spawn(async move { Answer::of(router.open_stream(CALLER, session, Some(&last)).await).await })
     }
 
     pub fn end(&self, session: SessionId) -> tokio::task::JoinHandle<Answer> {
         let router = self.router.clone();
         self.spawn(async move { Answer::of(router.end(CALLER, session).await).await })
     }
+}
+
+async fn post(router: &Router, session: SessionId, text: &str) -> Answer {
+    let envelope = Envelope::parse(text.as_bytes()).unwrap();
+    let reply = router.legacy(CALLER, session, Legacy::One { envelope: &envelope, version: None }).await;
+    Answer::of(reply).await
+}
+
+/// Calls a tool.
+pub async fn call(router: &Router, session: SessionId, tool: &str, arguments: &str) -> Answer {
+    let id = IDS.fetch_add(1, Ordering::Relaxed);
+    let text = format!(
+        r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"{tool}","arguments":{arguments}}}}}"#
+    );
+    post(router, session, &text).await
 }
 
 impl Drop for Up {
@@ -273,26 +283,34 @@ impl Drop for Up {
 pub struct Answer {
     pub status: u16,
     pub text: String,
-    pub ids: Vec<String>,
+    /// The ids of its events.
+    pub ids: Vec<EventId>,
+    /// All that came.
+    pub texts: Vec<String>,
 }
 
 impl Answer {
     async fn of(reply: Reply) -> Self {
         let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).unwrap();
         match reply {
-            Reply::Message { status, body, .. } => Self { status, text: text(&body), ids: Vec::new() },
-            Reply::Status(status) => Self { status, text: String::new(), ids: Vec::new() },
-            Reply::Accepted => Self { status: 202, text: String::new(), ids: Vec::new() },
+            Reply::Message { status, body, .. } => Self { status, text: text(&body), ..Self::empty() },
+            Reply::Status(status) => Self { status, ..Self::empty() },
+            Reply::Accepted => Self { status: 202, ..Self::empty() },
             Reply::Events { mut stream, .. } => {
-                let mut answer = Self { status: 200, text: String::new(), ids: Vec::new() };
+                let mut answer = Self::empty();
                 while let Some(Event { id, data }) = stream.next().await {
-                    answer.ids.extend(id.map(|id| id.to_string()));
+                    answer.ids.extend(id);
                     answer.text = text(&data);
+                    answer.texts.push(answer.text.clone());
                 }
                 answer
             }
             Reply::NotServed(_) | Reply::Lost => panic!("a router never says {reply:?}"),
         }
+    }
+
+    fn empty() -> Self {
+        Self { status: 200, text: String::new(), ids: Vec::new(), texts: Vec::new() }
     }
 
     pub fn content(&self) -> Option<String> {
@@ -303,13 +321,6 @@ impl Answer {
 
     pub fn is_unknown(&self) -> bool {
         self.text.contains("outcome is unknown")
-    }
-}
-
-pub fn events(reply: Reply) -> EventStream {
-    match reply {
-        Reply::Events { stream, .. } => stream,
-        other => panic!("not a stream: {other:?}"),
     }
 }
 

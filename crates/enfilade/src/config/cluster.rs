@@ -8,6 +8,9 @@ use std::path::PathBuf;
 /// Other nodes connect here by default; gossip uses the same number over UDP.
 const PORT: u16 = 8908;
 
+/// Longer than a machine needs to start again.
+const REPLACE_AFTER_MS: u64 = 600_000;
+
 /// A node of a cluster. Without this section it is one node alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -33,6 +36,9 @@ pub(crate) struct Cluster {
     pub(crate) voters: Vec<String>,
     /// The folder that `enfilade keys` made, the same at every node.
     pub(crate) keys: Option<PathBuf>,
+    /// A voter that is away for this long is replaced by a node with the role `registry` that does not vote, if there
+    /// is one; milliseconds. It cannot come back after that. 0: never.
+    pub(crate) replace_after_ms: u64,
     /// Times that the nodes agree on, in milliseconds: the same at every node.
     pub(crate) timing: Timing,
 }
@@ -92,6 +98,7 @@ impl Default for Cluster {
             seeds: Vec::new(),
             voters: Vec::new(),
             keys: None,
+            replace_after_ms: REPLACE_AFTER_MS,
             timing: Timing::default(),
         }
     }

@@ -17,10 +17,15 @@ use tokio::sync::watch;
 const AGREE: CallKind = CallKind(1000);
 /// Asks a member of a cluster to be taken in.
 const JOIN: CallKind = CallKind(1001);
+/// Asks a member whether the asking node was removed.
+const REMOVED: CallKind = CallKind(1002);
 
 /// For one call, and between two attempts.
 const CALL: Duration = Duration::from_secs(2);
 const AGAIN: Duration = Duration::from_millis(100);
+
+/// Between two questions of a node that is not ready.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// A wait that lasts longer is told.
 const TELL_AFTER: Duration = Duration::from_secs(3);
@@ -58,6 +63,24 @@ impl Entry {
             let own = Arc::clone(&own);
             Box::pin(async move { own.admit(from).await })
         }));
+        let own = Arc::clone(self);
+        switchboard.on_call(REMOVED, Arc::new(move |from, _| {
+            let removed = own.raft.members().is_removed(from.node);
+            Box::pin(async move { Ok(Bytes::from_static(if removed { &[1] } else { &[0] })) })
+        }));
+    }
+
+    /// Resolves when another node says that this one was removed. It cannot know by itself: nobody gives it the log.
+    pub(super) async fn removed(&self) {
+        loop {
+            tokio::time::sleep(ASK_AGAIN).await;
+            for node in self.mesh.connected() {
+                match self.mesh.call(node, REMOVED, Bytes::new(), CALL).await {
+                    Ok(answer) if answer[..] == [1] => return,
+                    _ => {}
+                }
+            }
+        }
     }
 
     fn me(&self) -> Me<'_> {

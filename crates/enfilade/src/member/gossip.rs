@@ -2,6 +2,7 @@
 //! A hint is said again at once when something changed that others wait for; its load now and then.
 
 use crate::config::Cluster as Section;
+use super::control::Control;
 use crate::keys::Keys;
 use anyhow::Context;
 use enfilade_cluster::{Cluster, Seen};
@@ -9,7 +10,6 @@ use enfilade_membership::{GossipKeys, Hint, Identity, Membership, Roster};
 use enfilade_mesh::{Mesh, Peer};
 use enfilade_raft::Raft;
 use enfilade_registry::{Reader, Run};
-use enfilade_session::Node;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -31,12 +31,16 @@ pub(super) async fn start(
     run: Run,
     socket: UdpSocket,
     (gossip, link): (SocketAddr, String),
+    control: &Control,
 ) -> anyhow::Result<Membership> {
     let secrets = GossipKeys::new(1, &keys.gossip)?;
     let mut config = enfilade_membership::Config::new(&section.name, secrets, section.seeds.clone());
     config.started_ms = crate::compose::started_at_ms()?;
     let me = Identity { run, name: section.node.clone(), gossip, link, roles: section.roles() };
-    Membership::start(config, me, socket).await.context("gossip cannot start")
+    let socket = socket.into_std()?;
+    // It waits for packets where it lives.
+    let started = control.run(async move { anyhow::Ok(Membership::start(config, me, UdpSocket::from_std(socket)?).await?) });
+    started.await?.context("gossip cannot start")
 }
 
 /// What others are told of this node.
@@ -44,19 +48,19 @@ pub(super) struct Voice {
     membership: Arc<Membership>,
     mesh: Mesh,
     raft: Arc<Raft>,
-    node: OnceLock<Arc<Node>>,
+    cluster: OnceLock<Arc<Cluster>>,
     draining: AtomicBool,
 }
 
 impl Voice {
     pub(super) fn new(membership: Arc<Membership>, mesh: Mesh, raft: Arc<Raft>) -> Self {
-        Self { membership, mesh, raft, node: OnceLock::new(), draining: AtomicBool::new(false) }
+        Self { membership, mesh, raft, cluster: OnceLock::new(), draining: AtomicBool::new(false) }
     }
 
     /// From now on its load is told.
-    pub(super) fn speak_for(&self, node: Arc<Node>) {
+    pub(super) fn speak_for(&self, cluster: Arc<Cluster>) {
         // A second one would be a mistake of the composition; the first stays.
-        let _ = self.node.set(node);
+        let _ = self.cluster.set(cluster);
     }
 
     /// From now on others are told that this node is being emptied.
@@ -89,7 +93,7 @@ impl Voice {
 
     fn hint(&self, version: u64) -> Hint {
         let status = self.raft.status().borrow().clone();
-        let load = self.node.get().map_or(0, |node| u32::try_from(node.in_flight()).unwrap_or(u32::MAX));
+        let load = self.cluster.get().map_or(0, |cluster| cluster.load());
         Hint {
             version,
             load,

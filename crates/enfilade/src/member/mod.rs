@@ -1,9 +1,11 @@
 //! A node of a cluster: its parts in the order in which each needs the one before, and how they stop.
 //! Links → gossip → registry → (found or join) → sessions → lease → edge.
 
+mod control;
 mod entry;
 mod gossip;
 mod links;
+mod replace;
 mod settle;
 
 use crate::compose::{Front, connectors, registry_limits, tell_of_ends};
@@ -19,6 +21,7 @@ use enfilade_raft::Raft;
 use enfilade_registry::{COMMAND_FORMAT, Command, Reader, Run, SessionKeys, Writer};
 use enfilade_runtime::Shutdown;
 use enfilade_session::{Node, NodeConfig, Registry};
+use control::Control;
 use entry::Entry;
 use gossip::Voice;
 use std::path::PathBuf;
@@ -29,9 +32,6 @@ use tokio::task::JoinSet;
 
 /// How long the registry's leader tries to let another lead before it stops.
 const STEP_DOWN: Duration = Duration::from_secs(1);
-
-/// Slots are not moved yet: nobody waits for it.
-const MOVES: bool = false;
 
 /// How long a command at the start or the end of a node may take.
 const COMMAND: Duration = Duration::from_secs(2);
@@ -55,15 +55,17 @@ struct Base {
     switchboard: Arc<Switchboard>,
     voice: Arc<Voice>,
     cluster: watch::Sender<Option<Arc<Cluster>>>,
-    /// Gossip's two directions. They end when gossip does.
+    /// Gossip's two directions, and the replacement of voters. None ends before gossip does.
     tasks: JoinSet<()>,
+    /// Where the above live, but for links.
+    control: Control,
 }
 
 /// Builds a node of a cluster. It comes back when the node serves.
 ///
 /// # Errors
 /// An address cannot be bound, keys or data directory cannot be used, or the cluster does not want this node.
-pub(crate) async fn compose(mut config: Config, section: Section) -> anyhow::Result<Gateway> {
+pub(crate) async fn compose(config: Config, section: Section) -> anyhow::Result<Gateway> {
     let front = if section.plays(Role::Edge) { Some(Front::bind(&config).await?) } else { None };
     let links = links::bind(&section).await?;
     let link_told = links.link_told.clone();
@@ -83,16 +85,12 @@ pub(crate) async fn compose(mut config: Config, section: Section) -> anyhow::Res
     };
     let servers: Vec<String> = config.servers.iter().map(|server| server.name.clone()).collect();
     let timing = section.timing.registry();
-    let cluster_config =
-        enfilade_cluster::Config { timing, ..enfilade_cluster::Config::new(run, registration, servers) };
+    let mut cluster_config = enfilade_cluster::Config::new(run, registration, servers);
+    cluster_config.timing = timing;
+    cluster_config.control = Some(base.control.handle());
     let (mesh, raft) = (base.mesh.clone(), base.raft.clone());
     let prepared = Prepared::new(cluster_config, mesh, raft.clone(), session_keys.clone(), boottime())?;
 
-    if !section.plays(Role::Owner) {
-        // Only owners talk to upstreams.
-        config.upstreams.clear();
-        config.servers.iter_mut().for_each(|server| server.upstreams.clear());
-    }
     let limits = registry_limits(&config.limits);
     let connectors = connectors(config.upstreams)?;
     let node_config = NodeConfig { servers: config.servers, limits: config.limits, cursor_secret: keys.cursor };
@@ -101,9 +99,14 @@ pub(crate) async fn compose(mut config: Config, section: Section) -> anyhow::Res
     raft.on_ended(tell_of_ends(&node));
 
     let cluster = Arc::new(prepared.start(node.clone(), &base.switchboard));
-    base.voice.speak_for(node.clone());
+    base.voice.speak_for(cluster.clone());
     base.cluster.send_replace(Some(cluster.clone()));
-    cluster.ready().await;
+    tokio::select! {
+        () = serves(&cluster, &section) => {}
+        () = base.entry(&section, run).removed() => {
+            anyhow::bail!("this node was removed from the cluster for ever: start with an empty data directory to join as a new node")
+        }
+    }
     configure(&raft, limits).await;
 
     let (urls, edge) = match front {
@@ -116,6 +119,16 @@ pub(crate) async fn compose(mut config: Config, section: Section) -> anyhow::Res
     let (is_owner, drain) = (section.plays(Role::Owner), Duration::from_millis(section.timing.drain_ms));
     let member = Member { run, base, cluster, is_owner, drain, _identity: identity };
     Ok(Gateway { urls, edge, node, connectors, backing: Backing::Member(Box::new(member)) })
+}
+
+/// Resolves when the node can do what it is for.
+async fn serves(cluster: &Cluster, section: &Section) {
+    if section.plays(Role::Owner) || section.plays(Role::Edge) {
+        cluster.ready().await;
+    } else {
+        // Owners may come later, and may wait for this node to be ready. The sender lives as long as the cluster.
+        let _ = cluster.registered().wait_for(|registered| *registered).await;
+    }
 }
 
 /// Takes the data directory, and reads the cluster's keys.
@@ -148,25 +161,28 @@ impl Base {
         dir: PathBuf,
     ) -> anyhow::Result<Self> {
         let run = identity.run();
+        let control = Control::start()?;
         let switchboard = Switchboard::new();
         let mut mesh_config = enfilade_mesh::Config::new(run);
         mesh_config.cluster = identity.cluster();
         mesh_config.tls = Some(keys.tls.clone());
+        mesh_config.control = Some(control.handle());
         let mesh = Mesh::start(mesh_config, links.link, switchboard.clone()).context("links cannot start")?;
         let told = (links.gossip_told, links.link_told);
-        let membership = Arc::new(gossip::start(section, keys, run, links.gossip, told).await?);
+        let membership = Arc::new(gossip::start(section, keys, run, links.gossip, told, &control).await?);
 
         let mut raft_config = enfilade_raft::Config::new(dir.join("raft"), run, Arc::new(RaftLinks(mesh.clone())));
         raft_config.timing = section.timing.registry();
-        let raft = Arc::new(Raft::open(raft_config).await.context("the registry cannot be opened")?);
+        let raft = control.run(Raft::open(raft_config)).await?.context("the registry cannot be opened")?;
+        let raft = Arc::new(raft);
         switchboard.set_raft(raft.clone());
 
         let voice = Arc::new(Voice::new(membership.clone(), mesh.clone(), raft.clone()));
         let (cluster, follows) = watch::channel(None);
         let mut tasks = JoinSet::new();
-        tasks.spawn(voice.clone().run());
-        tasks.spawn(gossip::follow(membership.roster(), mesh.clone(), follows));
-        Ok(Self { mesh, membership, raft, switchboard, voice, cluster, tasks })
+        tasks.spawn_on(voice.clone().run(), &control.handle());
+        tasks.spawn_on(gossip::follow(membership.roster(), mesh.clone(), follows), &control.handle());
+        Ok(Self { mesh, membership, raft, switchboard, voice, cluster, tasks, control })
     }
 
     /// Whether the replica found anything on the disk. It says so a moment after it was opened.
@@ -186,14 +202,7 @@ impl Base {
                  start with an empty data directory to join as a new node"
             );
         }
-        let entry = Arc::new(Entry {
-            node: identity.run().node,
-            name: section.node.clone(),
-            voters: section.voters.clone(),
-            mesh: self.mesh.clone(),
-            raft: self.raft.clone(),
-            roster: self.membership.roster(),
-        });
+        let entry = Arc::new(self.entry(section, identity.run()));
         entry.serve(&self.switchboard);
         if identity.cluster().is_some() {
             return Ok(identity);
@@ -203,6 +212,17 @@ impl Base {
         self.mesh.set_cluster(cluster);
         let bound = tokio::task::spawn_blocking(move || identity.belongs_to(cluster).map(|()| identity));
         Ok(bound.await.context("writing the data directory failed")??)
+    }
+
+    fn entry(&self, section: &Section, run: Run) -> Entry {
+        Entry {
+            node: run.node,
+            name: section.node.clone(),
+            voters: section.voters.clone(),
+            mesh: self.mesh.clone(),
+            raft: self.raft.clone(),
+            roster: self.membership.roster(),
+        }
     }
 }
 
@@ -219,7 +239,7 @@ impl Member {
         };
         tokio::select! {
             part = part => anyhow::anyhow!("the part {part:?} ended"),
-            _ = self.base.tasks.join_next() => anyhow::anyhow!("gossip ended by itself"),
+            _ = self.base.tasks.join_next() => anyhow::anyhow!("gossip, or what follows it, ended by itself"),
             failed = status.wait_for(|status| status.failed.is_some()) => {
                 let why = failed.ok().and_then(|status| status.failed.clone());
                 anyhow::anyhow!("the registry failed: {}", why.as_deref().unwrap_or("it ended"))
@@ -234,30 +254,11 @@ impl Member {
         let others = roster.borrow().members().iter().any(|alive| {
             alive.identity.run.node != self.run.node && alive.identity.roles.owner
         });
-        if !self.is_owner || !others || !MOVES {
+        if !self.is_owner || !others {
             return;
         }
-        if tokio::time::timeout(self.drain, self.empty()).await.is_err() {
+        if !self.cluster.drain(self.drain).await {
             tracing::warn!("slots are not handed over in time: others take them once this node's lease is over");
-        }
-    }
-
-    async fn empty(&self) {
-        let node = self.run.node;
-        if let Err(error) = self.base.raft.submit(Command::Drain { node, on: true }).await {
-            tracing::warn!(%error, "cannot ask to be emptied");
-            return;
-        }
-        let mut applied = self.base.raft.applied();
-        let has = |run: Option<Run>| run.is_some_and(|run| run.node == node);
-        loop {
-            let table = self.base.raft.slot_table();
-            if !table.records().iter().any(|record| has(record.owner) || has(record.second)) {
-                return;
-            }
-            if applied.changed().await.is_err() {
-                return;
-            }
         }
     }
 

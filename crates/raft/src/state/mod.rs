@@ -32,7 +32,7 @@ pub(crate) struct State {
     applied: RwLock<Applied>,
     index: watch::Sender<u64>,
     pub(crate) pending: Pending,
-    on_ended: RwLock<Option<OnEnded>>,
+    on_ended: RwLock<Vec<OnEnded>>,
     snapshots: Snapshots,
     pub(crate) cuts: Cuts,
 }
@@ -90,12 +90,12 @@ impl State {
             applied.membership = stored.meta.last_membership;
             cuts.is_durable(index, stored.digest, stored.content.registry.len());
         }
-        let index = applied.last.as_ref().map_or(0, |id| id.index);
+        let index = applied.last.map_or(0, |id| id.index);
         Ok(State {
             applied: RwLock::new(applied),
             index: watch::Sender::new(index),
             pending: Pending::new(run),
-            on_ended: RwLock::new(None),
+            on_ended: RwLock::default(),
             snapshots,
             cuts,
         })
@@ -108,17 +108,17 @@ impl State {
 
     /// The last index of the log that is applied.
     pub(crate) fn index(&self) -> u64 {
-        *self.index.borrow()
+        self.applied.read().last.map_or(0, |id| id.index)
     }
 
-    /// Changes with every entry applied.
+    /// Changes with every entry applied, after those that wait for the entry were answered.
     pub(crate) fn watch_index(&self) -> watch::Receiver<u64> {
         self.index.subscribe()
     }
 
     /// Who hears of sessions that end.
     pub(crate) fn on_ended(&self, hear: OnEnded) {
-        *self.on_ended.write() = Some(hear);
+        self.on_ended.write().push(hear);
     }
 
     fn apply(&self, entry: Entry) -> std::io::Result<()> {
@@ -180,15 +180,15 @@ impl State {
     }
 
     fn hear_of(&self, ended: &[Ended]) {
-        let hear = self.on_ended.read().clone();
-        if let Some(hear) = hear.filter(|_| !ended.is_empty()) {
-            hear(ended);
+        if !ended.is_empty() {
+            let all = self.on_ended.read().clone();
+            all.iter().for_each(|hear| hear(ended));
         }
     }
 
     /// Puts a state in the place of this one. What ended in between is told without knowing why.
     fn replace(&self, new: Applied) {
-        let index = new.last.as_ref().map_or(0, |id| id.index);
+        let index = new.last.map_or(0, |id| id.index);
         let old = std::mem::replace(&mut *self.applied.write(), new);
         let gone: Vec<Ended> = {
             let applied = self.applied.read();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use enfilade_registry::{Command, Generation, NewSession, NodeId, Run, SessionKeys, Slot};
+use enfilade_registry::{Command, Generation, NewSession, NodeId, Run, SessionKeys, Slot, WriteError};
 use openraft::EntryPayload;
 use openraft::storage::{RaftSnapshotBuilder as _, RaftStateMachine as _};
 use parking_lot::Mutex;
@@ -140,4 +140,16 @@ async fn a_damaged_snapshot_is_not_installed() {
     let damaged = Content { registry: bytes.into(), ..built.snapshot };
     assert!(here.install_snapshot(&built.meta, damaged).await.is_err());
     assert!(here.0.read(|state| state.get(&session(1).id).is_some()));
+}
+
+#[tokio::test]
+async fn a_run_whose_number_was_used_before_is_told() {
+    let (machine, _dir) = machine();
+    machine.0.apply(created(1, 1)).expect("applied");
+    let (reply, answer) = tokio::sync::oneshot::channel();
+    machine.0.pending.add(1, vec![reply]);
+    let EntryPayload::Normal(again) = created(1, 2).payload else { panic!("a batch") };
+    machine.0.apply(entry(2, again)).expect("applied");
+    assert_eq!(answer.await.expect("answered"), Err(WriteError::Unavailable));
+    assert_eq!(machine.0.index(), 2);
 }

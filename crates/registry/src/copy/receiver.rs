@@ -44,10 +44,16 @@ impl CopyReceiver {
         self.term = self.term.max(term);
     }
 
-    /// This node was the owner until a move: what it has is the copy `lane`, complete.
-    pub fn adopt(&mut self, term: Term, lane: Lane) {
+    /// This node was the owner until a move: what it has is the copy `lane`, complete. False when this copy, or a later
+    /// one, is held already: then that is what counts.
+    #[must_use]
+    pub fn adopt(&mut self, term: Term, lane: Lane) -> bool {
         self.learned(term);
-        self.held = Some(Held { lane, next: 1, complete: true, sealed: None });
+        let adopts = self.held.is_none_or(|held| held.lane.index() < lane.index());
+        if adopts {
+            self.held = Some(Held { lane, next: 1, complete: true, sealed: None });
+        }
+        adopts
     }
 
     /// A part came.

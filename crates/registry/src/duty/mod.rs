@@ -121,7 +121,8 @@ pub enum DutyAction {
         /// Which.
         lane: Lane,
     },
-    /// This node has been the owner until a move: what it has, as it was frozen, is this copy now.
+    /// This node has been the owner until a move: what it has, as it was frozen, is this copy now,
+    /// unless [`CopyReceiver::adopt`](crate::copy::CopyReceiver::adopt) says that there is a later one.
     Adopt {
         /// Which.
         lane: Lane,

@@ -158,7 +158,8 @@ fn a_former_owner_is_in_step_from_the_start() {
     let step = sender.push(0, 3, 3);
     // It has not applied the end of the move yet.
     assert_eq!(holder.take(step.send[0].clone()).said, CopySaid::Nothing);
-    holder.receiver.adopt(Term(4), LANE);
+    assert!(holder.receiver.adopt(Term(4), LANE));
+    assert!(!holder.receiver.adopt(Term(4), LANE), "it is held");
     let again = sender.tick(100).send;
     assert_eq!(settle(&mut sender, &mut holder, again, 101), [3]);
     assert_eq!(holder.held, [1, 2, 3]);
@@ -180,7 +181,7 @@ fn a_seal_is_told_until_it_is_heard() {
 fn a_new_term_of_the_same_owner_goes_on_with_the_copy() {
     let mut sender: Sender = CopySender::adopted(0, 300, fence(1), LANE, run(2, 1));
     let mut holder = Holder::new();
-    holder.receiver.adopt(Term(1), LANE);
+    assert!(holder.receiver.adopt(Term(1), LANE));
     drop(sender.push(0, 1, 1));
     holder.receiver.learned(Term(2));
     sender.renew(Term(2));
@@ -232,7 +233,7 @@ proptest! {
                     sender.push(now_ms, now as u64, now as u64)
                 }
                 2 => sender.tick(now_ms),
-                3 | 4 | 5 if !there.is_empty() => {
+                3..=5 if !there.is_empty() => {
                     let message = there.remove(if dice & 0x100 == 0 { 0 } else { dice as usize % there.len() });
                     if dice & 0x600 == 0x600 {
                         there.push(message.clone());

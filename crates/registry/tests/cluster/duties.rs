@@ -1,8 +1,8 @@
 //! The duty machine, case by case: the registry's records in, actions out.
 
 use enfilade_registry::{
-    Admission, Command, Duty, DutyAction, DutyEvent, Fence, Generation, Holds, Lane, MoveId, NodeId, NotServed,
-    Origin, PeerMessage, Run, SlotRecord, Term, Timing,
+    Admission, Command, Duty, DutyAction, DutyEvent, Fence, Generation, Holds, Lane, MoveId, NodeId, NotServed, Origin,
+    PeerMessage, Run, SlotRecord, Term, Timing,
 };
 
 use crate::{Cluster, run, slot};

@@ -180,8 +180,9 @@ impl World {
             }
             DutyAction::Adopt { lane, term } => {
                 let node = &mut self.nodes[at];
-                node.second.0.adopt(term, lane);
-                node.second.1 = node.log.clone();
+                if node.second.0.adopt(term, lane) {
+                    node.second.1 = node.log.clone();
+                }
             }
             DutyAction::Forget { lane } => {
                 let holder = self.nodes[at].holder(lane);

@@ -24,6 +24,8 @@ pub struct SessionCopy {
     /// Complete streams, oldest first.
     closed: VecDeque<u64>,
     bytes: usize,
+    /// It came with a move: the former owner finishes its open calls.
+    moved: bool,
 }
 
 /// One stream of it.
@@ -94,6 +96,17 @@ impl SessionCopy {
         let mut copy = Self::default();
         entries.into_iter().for_each(|change| copy.apply(change));
         copy
+    }
+
+    /// It came with a planned move: its open calls are finished by the former owner.
+    #[must_use]
+    pub fn moved(mut self) -> Self {
+        self.moved = true;
+        self
+    }
+
+    pub(crate) fn is_moved(&self) -> bool {
+        self.moved
     }
 
     /// What another second must be told to hold the same.

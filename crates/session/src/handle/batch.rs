@@ -1,6 +1,7 @@
 //! Batches, which only sessions of 2025-03-26 may send: one stream carries the answers of all requests in one.
 
 use super::{Handling, stream_reply};
+use crate::call::Counted;
 use crate::copy::OpenCall;
 use crate::live::Live;
 use crate::owner::{Reply, outcome_unknown};
@@ -34,6 +35,7 @@ impl Handling<'_> {
             }
             return Reply::Accepted;
         }
+        let batch = Counted::new(&live.batches);
         let calls = elements.iter().flatten().filter_map(|envelope| self.open_call(envelope)).collect();
         let mut replies = Vec::new();
         let mut elements = elements.into_iter().peekable();
@@ -50,6 +52,7 @@ impl Handling<'_> {
             let joined = replies.into_iter().flatten().map(|reply| drain(reply, &join));
             futures::future::join_all(joined).await;
             live.streams.close(&join);
+            drop(batch);
         });
         stream_reply(&stream)
     }

@@ -48,6 +48,8 @@ impl<'a> Going<'a> {
         let pending = self.first.take();
         let entered = self.entered.take();
         let plan = self.plan.clone();
+        // It can be gone on with elsewhere from now on.
+        entered.iter().filter(|_| stream.is_kept()).for_each(Entered::streams);
         self.node.tasks.spawn(async move {
             // Finishes the stream however this task ends, or a client would wait for ever.
             let closing = Closing { plan: plan.clone(), stream: stream.clone() };

@@ -2,6 +2,7 @@
 //! reaches the one that it is for, under the id or token that it knows.
 
 use super::{Live, Question};
+use crate::finish::Said;
 use crate::gate::HOLD_MAX;
 use crate::lists::ListKind;
 use crate::topics::notification;
@@ -161,7 +162,10 @@ impl Live {
         if self.gate.pass_within(HOLD_MAX).await.is_err() {
             return false;
         }
-        let Some(question) = id.as_number().and_then(|number| self.questions.close(number)) else { return true };
+        let Some(question) = id.as_number().and_then(|number| self.questions.close(number)) else {
+            self.aside(Said::Message(Bytes::copy_from_slice(text.as_bytes())));
+            return true;
+        };
         if let Some(plan) = question.call.and_then(|call| self.call(|plan| plan.upstream_id == call)) {
             // The upstream's time to go on begins with the answer.
             plan.hear();
@@ -184,6 +188,8 @@ impl Live {
             let asked = token.and_then(|token| Some((token, self.questions.token(token.parse().ok()?)?)));
             if let Some((token, (peer, theirs))) = asked {
                 self.send_to(&*peer, Splice::new(text).replace(token, theirs).finish().into()).await;
+            } else {
+                self.aside(Said::Message(Bytes::copy_from_slice(text.as_bytes())));
             }
             return;
         }

@@ -3,12 +3,14 @@
 //! The registry holds what must survive; everything here can be built again from the record.
 
 mod hear;
+mod moving;
 mod questions;
 mod streams;
 mod upstreams;
 
 use crate::call::Plan;
 use crate::copy::SessionCopy;
+use crate::finish::{Back, Said};
 use crate::gate::Gate;
 use crate::lists::ListKind;
 use crate::stream::Stream;
@@ -21,7 +23,7 @@ pub(crate) use hear::send;
 use parking_lot::Mutex;
 use questions::{Question, Questions};
 use std::collections::{BTreeSet, HashMap};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use streams::Streams;
@@ -44,6 +46,12 @@ pub(crate) struct Live {
     pub(crate) streams: Streams,
     pub(crate) questions: Questions,
     calls: Mutex<HashMap<Id, InFlight>>,
+    /// Batches under way: their calls share a stream, and are not handed over.
+    pub(crate) batches: Arc<AtomicUsize>,
+    /// To the former owner, which finishes calls that came with a move.
+    back: Option<Arc<Back>>,
+    /// Streams of those calls.
+    came: Vec<u64>,
     pub(crate) log_level: Mutex<Option<Arc<str>>>,
     /// What the client declared that it can do.
     pub(crate) scope: Scope,
@@ -60,6 +68,16 @@ struct InFlight {
     cancelled: CancellationToken,
     /// Known once its way is.
     plan: Arc<OnceLock<Arc<Plan>>>,
+    /// It has a stream with numbers: another node can go on with that.
+    streams: Arc<AtomicBool>,
+    /// The stream of a call that another node finishes.
+    foreign: Option<u64>,
+}
+
+impl InFlight {
+    fn new(foreign: Option<u64>) -> Self {
+        Self { cancelled: CancellationToken::new(), plan: Arc::default(), streams: Arc::default(), foreign }
+    }
 }
 
 /// Takes a request off its session when it ends, however it ends.
@@ -79,6 +97,11 @@ impl Entered {
     pub(crate) fn planned(&self, plan: &Arc<Plan>) {
         let _ = self.call.plan.set(plan.clone());
     }
+
+    /// The request has a stream with numbers from now on.
+    pub(crate) fn streams(&self) {
+        self.call.streams.store(true, Ordering::Release);
+    }
 }
 
 impl Drop for Entered {
@@ -87,6 +110,7 @@ impl Drop for Entered {
         if let Some(plan) = self.call.plan.get() {
             self.live.questions.end_of(plan.upstream_id);
         }
+        self.live.gate.nudge();
     }
 }
 
@@ -98,7 +122,7 @@ impl Live {
         writer: Arc<dyn Writer>,
         tasks: TaskTracker,
         gate: Arc<Gate>,
-        copy: Option<SessionCopy>,
+        (copy, back): (Option<SessionCopy>, Option<Arc<Back>>),
     ) -> Arc<Self> {
         let version = Version::parse(&record.version).unwrap_or(Version::LEGACY_LATEST);
         let streams = match copy {
@@ -116,15 +140,18 @@ impl Live {
             id: record.id,
             version,
             bindings: view.sites.iter().map(|_| Binding::default()).collect(),
-            streams,
             questions: Questions::default(),
-            calls: Mutex::default(),
+            calls: Mutex::new(if back.is_some() { moving::foreign(&streams) } else { HashMap::new() }),
+            batches: Arc::default(),
+            came: back.iter().flat_map(|_| streams.unfinished()).map(|stream| stream.id()).collect(),
+            back,
             log_level: Mutex::new(record.log_level.clone()),
             scope: Scope::of(&record.capabilities),
             watched: Mutex::new(record.subscriptions.iter().cloned().collect()),
             registration: hub.register(subscriber),
             used: Mutex::new(Instant::now()),
             ended: AtomicBool::new(false),
+            streams,
             view,
             record,
             gate,
@@ -170,15 +197,18 @@ impl Live {
         if calls.contains_key(id) {
             return Err("a request with this id is in flight already; use another id");
         }
-        let call = InFlight { cancelled: CancellationToken::new(), plan: Arc::default() };
+        let call = InFlight::new(None);
         calls.insert(id.clone(), call.clone());
         Ok(Entered { live: self.clone(), id: id.clone(), call })
     }
 
     /// The client does not want the answer to `id` any more.
     pub(crate) fn cancel(&self, id: &Id) {
-        if let Some(call) = self.calls.lock().get(id) {
-            call.cancelled.cancel();
+        let call = self.calls.lock().get(id).cloned();
+        match call {
+            Some(InFlight { foreign: Some(_), .. }) => self.aside(Said::Cancel(id.as_json().into())),
+            Some(call) => call.cancelled.cancel(),
+            None => {}
         }
     }
 

@@ -37,8 +37,9 @@ impl Streams {
     }
 
     /// The streams as the second holds them. What an earlier owner was asked and had not answered ends with "outcome
-    /// unknown": the calls ended with that owner.
+    /// unknown": the calls ended with that owner. After a move they go on there.
     pub(crate) fn restored(version: Version, gate: Arc<Gate>, mut copy: SessionCopy) -> Self {
+        let moved = copy.is_moved();
         let general = match copy.streams.remove(&0) {
             Some(copy) => Stream::restored(&gate, 0, kind(version, false), copy),
             None => Stream::of(&gate, 0, kind(version, false), Vec::new()),
@@ -48,15 +49,14 @@ impl Streams {
         let calls: HashMap<u64, Arc<Stream>> = copy.streams.into_iter().map(restored).collect();
         let mut ids: Vec<u64> = calls.keys().copied().collect();
         ids.sort_unstable();
-        for stream in calls.values().filter(|stream| !stream.is_done()) {
-            for call in stream.unanswered() {
-                let Some(id) = Id::from_json(&call.id) else { continue };
-                stream.send_answer(outcome_unknown(call.safe).message(Some(&id)).into());
+        if !moved {
+            for stream in calls.values().filter(|stream| !stream.is_done()) {
+                end_unknown(stream);
+                stream.close();
             }
-            stream.close();
         }
         let now = Instant::now();
-        let finished = ids.into_iter().map(|id| (now, id)).collect();
+        let finished = ids.into_iter().filter(|id| calls[id].is_done()).map(|id| (now, id)).collect();
         Self { gate, version, general, state: Mutex::new(State { last, calls, finished }) }
     }
 
@@ -86,6 +86,36 @@ impl Streams {
         stream.filter(|stream| stream.term() == event.term)
     }
 
+    /// The stream of this number; those of calls only.
+    pub(crate) fn of_call(&self, id: u64) -> Option<Arc<Stream>> {
+        self.state.lock().calls.get(&id).cloned()
+    }
+
+    /// Streams of calls that are not complete.
+    pub(crate) fn unfinished(&self) -> Vec<Arc<Stream>> {
+        self.state.lock().calls.values().filter(|stream| !stream.is_done()).cloned().collect()
+    }
+
+    /// The calls of a stream were lost.
+    pub(crate) fn lose(&self, stream: &Stream) {
+        end_unknown(stream);
+        self.close(stream);
+    }
+
+    /// Does `hold` while nothing is taken in, and tells what was until then.
+    pub(crate) fn freeze(&self, hold: impl FnOnce(), tell: &impl Fn(CopyChange)) {
+        let all = self.all();
+        let quiet: Vec<_> = all.iter().map(|stream| stream.quiet()).collect();
+        hold();
+        all.iter().for_each(|stream| stream.tell_in_order(tell));
+        drop(quiet);
+    }
+
+    /// Readers look again whether the slot is still this node's.
+    pub(crate) fn wake(&self) {
+        self.each(Stream::wake);
+    }
+
     /// A call's stream is complete.
     pub(crate) fn close(&self, stream: &Stream) {
         stream.close();
@@ -110,9 +140,12 @@ impl Streams {
     }
 
     fn each(&self, then: impl Fn(&Stream)) {
-        then(&self.general);
-        let calls: Vec<Arc<Stream>> = self.state.lock().calls.values().cloned().collect();
-        calls.iter().for_each(|stream| then(stream));
+        self.all().iter().for_each(|stream| then(stream));
+    }
+
+    fn all(&self) -> Vec<Arc<Stream>> {
+        let state = self.state.lock();
+        std::iter::once(&self.general).chain(state.calls.values()).cloned().collect()
     }
 }
 
@@ -127,6 +160,14 @@ impl State {
             given_up.extend(self.calls.remove(&id));
         }
         given_up
+    }
+}
+
+/// What its calls came to nobody knows.
+fn end_unknown(stream: &Stream) {
+    for call in stream.unanswered() {
+        let Some(id) = Id::from_json(&call.id) else { continue };
+        stream.send_answer(outcome_unknown(call.safe).message(Some(&id)).into());
     }
 }
 

@@ -270,6 +270,13 @@ impl Live {
         Some(Arc::new(AbortOnDropHandle::new(task)))
     }
 
+    /// What upstreams say outside calls is heard elsewhere.
+    pub(super) fn stop_listening(&self) {
+        for binding in &self.bindings {
+            drop(binding.now.lock().as_mut().and_then(|bound| bound.listener.take()));
+        }
+    }
+
     /// Every open session with an upstream that is this client's alone.
     pub(super) fn own_peers(&self) -> Vec<Arc<dyn Peer>> {
         (0..self.bindings.len()).filter(|at| self.owns_session(*at)).filter_map(|at| self.bound(at)).collect()

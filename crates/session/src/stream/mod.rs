@@ -13,7 +13,7 @@ use crate::copy::{Confirm, CopyChange, OpenCall, StreamCopy, answered};
 use crate::gate::Gate;
 use bytes::Bytes;
 use futures::task::AtomicWaker;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use state::State;
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -185,6 +185,12 @@ impl Stream {
 
     fn push(&self, message: Bytes, droppable: bool, answers: bool) -> bool {
         let Some(gate) = self.copied() else { return self.put(message, droppable, answers).is_some() };
+        if gate.is_away() {
+            // The new owner numbers it.
+            let event = CopyChange::Event { stream: self.id, seq: u64::MAX, droppable, answers, data: message };
+            gate.append(event, Confirm::nobody());
+            return true;
+        }
         let _order = self.order.lock();
         let Some(put) = self.put(message.clone(), droppable, answers) else { return false };
         if let Some(calls) = put.open {
@@ -239,6 +245,16 @@ impl Stream {
     /// Tells everything that a second must know of this stream, in order with what is appended meanwhile.
     pub(crate) fn tell(&self, tell: impl Fn(CopyChange)) {
         let _order = self.order.lock();
+        self.tell_in_order(tell);
+    }
+
+    /// Nothing is taken in as long as what is returned lives.
+    pub(crate) fn quiet(&self) -> MutexGuard<'_, ()> {
+        self.order.lock()
+    }
+
+    /// As [`Stream::tell`], for who keeps the stream quiet.
+    pub(crate) fn tell_in_order(&self, tell: impl Fn(CopyChange)) {
         let state = self.state.lock();
         if !state.told {
             return;
@@ -300,6 +316,21 @@ impl Stream {
     /// The slot is another node's: the reader ends at once, and what it has not got is the new owner's to send.
     fn is_lost(&self) -> bool {
         self.gate.as_ref().is_some_and(|gate| gate.is_gone())
+    }
+
+    /// The slot was moved to another node, where the stream goes on.
+    fn is_moved(&self) -> bool {
+        self.gate.as_ref().is_some_and(|gate| gate.is_away())
+    }
+
+    /// A reader that waits looks again whether its slot is still this node's.
+    pub(crate) fn wake(&self) {
+        self.waker.wake();
+    }
+
+    /// Whether its events have numbers, so that it can be gone on with elsewhere.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.kind != Kind::Ephemeral
     }
 
     /// True after [`Stream::finish`].

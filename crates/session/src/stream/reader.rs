@@ -66,6 +66,15 @@ impl EventStream {
         }
     }
 
+    /// True when the slot was moved from this node: the stream goes on at the slot's owner, after its position.
+    #[must_use]
+    pub fn is_moved(&self) -> bool {
+        match &self.0 {
+            Source::Here(reader) => reader.stream.is_moved(),
+            Source::Remote(_) => false,
+        }
+    }
+
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Event>> {
         match &mut self.0 {
             Source::Here(reader) => reader.poll(context),
@@ -85,6 +94,7 @@ impl Reader {
             self.stream.waker.register(context.waker());
             let next = state.next();
             match next {
+                Next::Nothing if self.stream.is_lost() => return Poll::Ready(None),
                 Next::Nothing => return Poll::Pending,
                 Next::End => return Poll::Ready(None),
                 Next::Event | Next::Notice => {}

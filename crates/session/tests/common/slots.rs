@@ -21,7 +21,12 @@ pub struct Lease {
 
 impl Lease {
     pub fn new(term: u64) -> Self {
-        Self { now: Mutex::new((Held::Yes, term)), pause_behind: AtomicBool::new(false), changed: watch::Sender::new(0), paused: watch::Sender::new(0) }
+        Self {
+            now: Mutex::new((Held::Yes, term)),
+            pause_behind: AtomicBool::new(false),
+            changed: watch::Sender::new(0),
+            paused: watch::Sender::new(0),
+        }
     }
 
     pub fn set(&self, held: Held) {

@@ -59,7 +59,13 @@ pub(crate) fn index_of(node: NodeId) -> usize {
 
 impl Node {
     pub(crate) fn new(id: usize, ctx: &mut Ctx) -> Node {
-        let clock = Clock::new(ctx.rng.random_range(1..=1_000_000_000), ctx.rng.random_range(RATES_PPM));
+        // Every other clock is as slow, or as fast, as a clock may be.
+        let rate_ppm = match ctx.rng.random_range(0..4) {
+            0 => *RATES_PPM.start(),
+            1 => *RATES_PPM.end(),
+            _ => ctx.rng.random_range(RATES_PPM),
+        };
+        let clock = Clock::new(ctx.rng.random_range(1..=1_000_000_000), rate_ppm);
         let run = Run { node: node_id(id), generation: Generation(1) };
         let timing = Timing::default();
         let raft = Raft::new(id, ctx.options.nodes, clock.us(0), patience(ctx, &timing));
@@ -244,7 +250,9 @@ impl Node {
         ctx.guards += 1;
         let due = ctx.guard_pause_at == Some(ctx.guards);
         if due || (ctx.guard_pause_ppm > 0 && ctx.rng.random_ratio(ctx.guard_pause_ppm, 1_000_000)) {
-            ctx.paused += ctx.rng.random_range(500 * MILLI..=5_000 * MILLI);
+            let least = if due { self.timing.act_ms } else { 500 };
+            ctx.stats.aimed[1] += u64::from(due);
+            ctx.paused += ctx.rng.random_range(least * MILLI..=5_000 * MILLI);
             ctx.stats.guard_pauses += 1;
             let paused = ctx.paused;
             ctx.line(format_args!("n{} is suspended at a guard for {} ms", self.id, paused / MILLI));

@@ -59,7 +59,8 @@ impl Node {
         }
         if ctx.rng.random_ratio(1, 5) {
             self.apply_planned = true;
-            let after = ctx.rng.random_range(MILLI..=30 * MILLI);
+            let longest = if ctx.rng.random_ratio(1, 50) { 500 } else { 30 };
+            let after = ctx.rng.random_range(MILLI..=longest * MILLI);
             ctx.input(after, self.id, Input::Timer(Timer::Apply));
         } else {
             self.apply(ctx);

@@ -57,10 +57,7 @@ impl Node {
                 ctx.accepts(self.id, slot, term);
                 self.begin(ctx, from, call);
             }
-            Admission::Queue => {
-                ctx.accepts(self.id, slot, term);
-                self.owner.slot(slot).queue.push(Queued { from, call });
-            }
+            Admission::Queue => self.owner.slot(slot).queue.push(Queued { from, call }),
             Admission::Refuse(refused) => self.reply(ctx, from, fence, Reply::NotServed(refused)),
         }
     }

@@ -216,8 +216,10 @@ impl Node {
             DutyAction::CopyEnds { lane } => self.copy_ends(ctx, slot, lane),
             DutyAction::Adopt { lane, term } => {
                 let held = self.owner.slot(slot);
-                held.second.0.adopt(term, lane);
-                held.second.1 = held.former.take().unwrap_or_default();
+                let former = held.former.take().unwrap_or_default();
+                if held.second.0.adopt(term, lane) {
+                    held.second.1 = former;
+                }
             }
             DutyAction::Forget { lane } => self.forget(slot, lane),
             DutyAction::Freeze { id, to, .. } => self.freeze(ctx, slot, id, to),

@@ -1,6 +1,9 @@
 //! A model of Raft, small but honest: elections with terms and pre-votes, a log that commits by a majority, reads by
 //! ReadIndex rounds, and leaders that do not know that they were deposed. Term, vote and log outlive a crash.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 

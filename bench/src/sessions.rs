@@ -1,0 +1,280 @@
+//! How fast a cluster creates sessions over HTTP, durably, and what a session takes in the memory of each voter.
+//!
+//! Sessions are opened at all nodes in turn, by a closed loop on persistent connections; each answer to `initialize`
+//! means that a majority has the session on its disk.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::fs;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use hdrhistogram::Histogram;
+use hyper::Uri;
+use serde::Serialize;
+use tokio::task::JoinSet;
+
+use crate::cli::SessionsOptions;
+use crate::client::{Client, Fault};
+use crate::cpu::{self, CpuTime};
+use crate::environment::Environment;
+use crate::process::{Cores, Endpoint, Server, TempDir, command};
+use crate::result_file;
+
+const LATENCY_US_MAX: u64 = 600_000_000;
+const ERROR_TEXTS_MAX: usize = 3;
+/// How long the nodes are left alone before their memory is read.
+const SETTLE: Duration = Duration::from_secs(2);
+/// Bytes of memory that a session may take at each voter, at the most.
+const BYTES_MAX: f64 = 1024.0;
+
+/// Sessions that were created one after the other on many connections.
+#[derive(Debug, Serialize)]
+struct Created {
+    sessions: u64,
+    errors: u64,
+    error_texts: Vec<String>,
+    per_second: f64,
+    p50_ms: f64,
+    p99_ms: f64,
+    max_ms: f64,
+    /// CPU of all nodes per session.
+    cpu_us: f64,
+}
+
+/// Memory of all nodes together before and after.
+#[derive(Debug, Serialize)]
+struct Memory {
+    sessions: u64,
+    before_bytes: u64,
+    after_bytes: u64,
+    per_session_and_voter: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    nodes: usize,
+    callers: usize,
+    timed: Created,
+    filling: Option<Created>,
+    memory: Option<Memory>,
+    rate_min: Option<f64>,
+}
+
+/// Runs everything; true when the run is good.
+pub(crate) async fn run(options: &SessionsOptions) -> Result<bool> {
+    ensure!(options.nodes > 0 && options.callers > 0 && options.sessions > 0, "a run needs nodes, callers and sessions");
+    let environment = Environment::read("nginx".as_ref(), Some(&options.gateway)).await;
+    let folder = TempDir::new()?;
+    let mut cluster = Cluster::start(options, &folder).await?;
+    // The first connections and the first sessions pay for what is made once.
+    cluster.create(options.callers, options.callers as u64).await?;
+    let timed = cluster.create(options.callers, options.sessions).await?;
+    eprintln!("{timed}");
+    let (mut filling, mut memory) = (None, None);
+    if options.memory_sessions > 0 {
+        let before_bytes = cluster.resident_bytes().await?;
+        let filled = cluster.create(options.callers, options.memory_sessions).await?;
+        let after_bytes = cluster.resident_bytes().await?;
+        let grown = after_bytes.saturating_sub(before_bytes) as f64;
+        let voters = options.nodes.min(VOTERS_MAX) as f64;
+        let per_session_and_voter = grown / (filled.sessions.max(1) as f64 * voters);
+        memory = Some(Memory { sessions: filled.sessions, before_bytes, after_bytes, per_session_and_voter });
+        filling = Some(filled);
+    }
+    cluster.stop().await?;
+    let (nodes, callers, rate_min) = (options.nodes, options.callers, options.rate_min);
+    let report = Report { nodes, callers, timed, filling, memory, rate_min };
+    print!("{report}");
+    let good = report.is_good();
+    let run = result_file::Run { prefix: "sessions-", folder: &options.results, environment: &environment, good };
+    println!("raw results: {}", result_file::write::<_, _, ()>(&run, options, &report, &[])?.display());
+    Ok(good)
+}
+
+/// `up` makes no more voters than this.
+const VOTERS_MAX: usize = 3;
+
+struct Cluster {
+    upstream: Server,
+    gateway: Server,
+    endpoints: Vec<Endpoint>,
+    pids: Vec<i32>,
+}
+
+impl Cluster {
+    async fn start(options: &SessionsOptions, folder: &TempDir) -> Result<Self> {
+        let mut upstream = command(std::env::current_exe()?, Cores::Any);
+        upstream.arg("upstream");
+        let mut upstream = Server::start("upstream", upstream, folder.path())?;
+        let url = upstream.ready().await?.url();
+        let configuration = folder.path().join("gateway.yaml");
+        let text = format!("upstreams:\n  - name: bench\n    url: {url}\n    era: legacy\n    sessions: per_client\n");
+        fs::write(&configuration, text)?;
+        let mut run = command(&options.gateway, Cores::Any);
+        run.args(["up", "--nodes", &options.nodes.to_string(), "--listen", "127.0.0.1:0", "--config"]);
+        run.arg(&configuration).arg("--data-dir");
+        run.arg(options.data_dir.clone().unwrap_or_else(|| folder.path().join("data")));
+        let mut gateway = Server::start("gateway", run, folder.path())?;
+        let endpoints = gateway.all_ready(options.nodes).await?;
+        let pids = if options.nodes == 1 { vec![gateway.pid()] } else { cpu::children(gateway.pid())? };
+        ensure!(pids.len() == options.nodes, "the gateway runs {} processes instead of {}", pids.len(), options.nodes);
+        Ok(Self { upstream, gateway, endpoints, pids })
+    }
+
+    /// Creates that many sessions on that many connections, spread over the nodes.
+    async fn create(&mut self, callers: usize, sessions: u64) -> Result<Created> {
+        let shared = Rc::new(Shared::new(sessions)?);
+        let mut clients = Vec::new();
+        for (caller, endpoint) in (0..callers).zip(self.endpoints.iter().cycle()) {
+            let uri: Uri = endpoint.path.parse().context("the path is no URI")?;
+            clients.push(Client::connect(endpoint.address, uri, caller as u64).await?);
+        }
+        let (cpu, begun) = (CpuTime::of(&self.pids)?, Instant::now());
+        let mut loops = JoinSet::new();
+        for client in clients {
+            loops.spawn_local(drive(client, shared.clone()));
+        }
+        while loops.join_next().await.is_some() {}
+        let (elapsed, cpu) = (begun.elapsed(), CpuTime::of(&self.pids)?.since(cpu));
+        self.gateway.check_alive()?;
+        self.upstream.check_alive()?;
+        Ok(shared.created(elapsed, cpu.clock))
+    }
+
+    /// Resident memory of all nodes, once they are at rest.
+    async fn resident_bytes(&self) -> Result<u64> {
+        tokio::time::sleep(SETTLE).await;
+        self.pids.iter().map(|&pid| resident_bytes(pid)).sum()
+    }
+
+    async fn stop(self) -> Result<()> {
+        self.gateway.stop().await?;
+        self.upstream.stop().await
+    }
+}
+
+/// What the connections of a run share.
+struct Shared {
+    left: Cell<u64>,
+    done: Cell<u64>,
+    errors: Cell<u64>,
+    error_texts: RefCell<Vec<String>>,
+    took_us: RefCell<Histogram<u64>>,
+}
+
+impl Shared {
+    fn new(sessions: u64) -> Result<Self> {
+        Ok(Self {
+            left: Cell::new(sessions),
+            done: Cell::new(0),
+            errors: Cell::new(0),
+            error_texts: RefCell::default(),
+            took_us: RefCell::new(Histogram::new_with_bounds(1, LATENCY_US_MAX, 3)?),
+        })
+    }
+
+    fn take(&self) -> bool {
+        let left = self.left.get();
+        self.left.set(left.saturating_sub(1));
+        left > 0
+    }
+
+    fn failed(&self, fault: &Fault) {
+        self.errors.set(self.errors.get() + 1);
+        let mut texts = self.error_texts.borrow_mut();
+        if texts.len() < ERROR_TEXTS_MAX {
+            texts.push(fault.to_string());
+        }
+    }
+
+    fn created(&self, elapsed: Duration, cpu: Duration) -> Created {
+        let took_us = self.took_us.borrow();
+        let ms = |us: u64| us as f64 / 1e3;
+        let sessions = self.done.get();
+        Created {
+            sessions,
+            errors: self.errors.get(),
+            error_texts: self.error_texts.borrow().clone(),
+            per_second: sessions as f64 / elapsed.as_secs_f64().max(1e-9),
+            p50_ms: ms(took_us.value_at_quantile(0.5)),
+            p99_ms: ms(took_us.value_at_quantile(0.99)),
+            max_ms: ms(took_us.max()),
+            cpu_us: cpu.as_secs_f64() * 1e6 / sessions.max(1) as f64,
+        }
+    }
+}
+
+/// One connection: creates sessions until all are made. A connection that breaks ends.
+async fn drive(mut client: Client, shared: Rc<Shared>) {
+    while shared.take() {
+        let begun = Instant::now();
+        match client.create_session().await {
+            Ok(()) => {
+                let took_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+                shared.took_us.borrow_mut().saturating_record(took_us);
+                shared.done.set(shared.done.get() + 1);
+            }
+            Err(fault) => {
+                shared.failed(&fault);
+                if !client.is_usable() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn resident_bytes(pid: i32) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("no VmRSS")?;
+    let kib: u64 = line.split_ascii_whitespace().nth(1).and_then(|kib| kib.parse().ok()).context("unexpected VmRSS")?;
+    Ok(kib * 1024)
+}
+
+impl Report {
+    fn is_good(&self) -> bool {
+        let errors = self.timed.errors + self.filling.as_ref().map_or(0, |filling| filling.errors);
+        let slow = self.rate_min.is_some_and(|min| self.timed.per_second < min);
+        let large = self.memory.as_ref().is_some_and(|memory| memory.per_session_and_voter > BYTES_MAX);
+        errors == 0 && !slow && !large
+    }
+}
+
+impl fmt::Display for Created {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} sessions: {:.0}/s, p50 {:.1} ms, p99 {:.1} ms, longest {:.1} ms, CPU of all nodes {:.0} us each, {} \
+             errors {:?}",
+            self.sessions,
+            self.per_second,
+            self.p50_ms,
+            self.p99_ms,
+            self.max_ms,
+            self.cpu_us,
+            self.errors,
+            self.error_texts
+        )
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let limit = self.rate_min.map_or("no limit".to_owned(), |min| format!("at least {min:.0}/s"));
+        writeln!(f, "{} nodes, {} connections, over HTTP ({limit})", self.nodes, self.callers)?;
+        writeln!(f, "{}", self.timed)?;
+        if let (Some(filling), Some(memory)) = (&self.filling, &self.memory) {
+            writeln!(f, "{filling}")?;
+            let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+            let (before, after) = (mib(memory.before_bytes), mib(memory.after_bytes));
+            writeln!(
+                f,
+                "memory of all nodes {before:.0} -> {after:.0} MiB: {:.0} bytes per session and voter, limit {BYTES_MAX:.0}",
+                memory.per_session_and_voter
+            )?;
+        }
+        writeln!(f, "{}", if self.is_good() { "good" } else { "NOT GOOD" })
+    }
+}

@@ -1,0 +1,115 @@
+//! A session whose slot is moved: its calls are made ready, handed over, and gone on with at the new owner.
+
+use super::{InFlight, Live, Streams};
+use crate::copy::CopyChange;
+use crate::finish::{Outbox, Said};
+use bytes::Bytes;
+use enfilade_mcp::{Id, json};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// The calls of streams that came with a move: another node finishes them.
+pub(super) fn foreign(streams: &Streams) -> HashMap<Id, InFlight> {
+    let mut calls = HashMap::new();
+    for stream in streams.unfinished() {
+        let ids = stream.unanswered().into_iter().filter_map(|call| Id::from_json(&call.id));
+        calls.extend(ids.map(|id| (id, InFlight::new(Some(stream.id())))));
+    }
+    calls
+}
+
+impl Live {
+    // ---- at the former owner ----
+
+    /// Calls that can go nowhere else: batches, those that another node finishes, those of clients that cannot resume.
+    pub(crate) fn stuck(&self) -> usize {
+        let calls = self.calls.lock();
+        let foreign = calls.values().filter(|call| call.foreign.is_some()).count();
+        let all = if self.version.has_event_ids() { foreign } else { calls.len() };
+        all + self.batches.load(Ordering::Acquire)
+    }
+
+    /// Makes a stream of every call that can have one; gives how many calls could not be handed over now.
+    pub(crate) fn commit(&self) -> usize {
+        let stuck = self.stuck();
+        let calls = self.calls.lock();
+        let waiting = calls.values().filter(|call| call.foreign.is_none() && !call.streams.load(Ordering::Acquire));
+        let waiting = waiting.map(|call| call.plan.get().map(|plan| plan.outlet.commit.notify_one())).count();
+        stuck + waiting
+    }
+
+    /// Begins to hold what its calls say, and tells what they have said.
+    pub(crate) fn freeze(&self, tell: &impl Fn(CopyChange)) {
+        self.streams.freeze(|| self.gate.hold(), tell);
+    }
+
+    /// The slot is another node's: calls go on here, what they say goes there. Readers end.
+    pub(crate) fn leave(&self, outbox: &Arc<Outbox>) {
+        self.gate.leave(outbox);
+        self.streams.wake();
+        // The new owner hears what upstreams say outside calls.
+        self.stop_listening();
+    }
+
+    /// Runs something that the node waits for before it ends.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(task);
+    }
+
+    // ---- at the new owner ----
+
+    /// Whether another node finishes calls of this session.
+    pub(crate) fn has_foreign(&self) -> bool {
+        !self.came.is_empty()
+    }
+
+    /// Something for who finishes this session's calls.
+    pub(super) fn aside(&self, what: Said) {
+        if let Some(back) = &self.back {
+            if !back.say(self.id, what) {
+                tracing::debug!(slot = %self.id.slot(), "what a client said of a call did not reach who finishes it");
+            }
+        }
+    }
+
+    /// A call that another node finishes says something.
+    pub(crate) fn foreign_event(&self, stream: u64, data: Bytes, droppable: bool, answers: bool) {
+        let stream = if stream == 0 { Some(self.general().clone()) } else { self.streams.of_call(stream) };
+        let Some(stream) = stream else { return };
+        let taken = match (droppable, answers) {
+            (true, _) => stream.send_droppable(data),
+            (false, false) => stream.send(data),
+            (false, true) => {
+                let text = std::str::from_utf8(&data).unwrap_or_default();
+                if let Some(id) = json::get(text, "id").and_then(Id::from_json) {
+                    self.foreign_ended(|call, foreign| *call == id && foreign == stream.id());
+                }
+                stream.send_answer(data)
+            }
+        };
+        if !taken {
+            tracing::debug!(slot = %self.id.slot(), "what another node said of a call came after its end");
+        }
+    }
+
+    /// A stream of another node's calls is complete.
+    pub(crate) fn foreign_closed(&self, id: u64) {
+        let stream = self.streams.of_call(id).filter(|stream| !stream.is_done());
+        if let Some(stream) = stream {
+            self.streams.close(&stream);
+        }
+        self.foreign_ended(|_, foreign| foreign == id);
+    }
+
+    /// Nothing comes any more from who finished calls of this session: what became of those that are left nobody knows.
+    pub(crate) fn foreign_over(&self) {
+        let came = self.came.iter().filter_map(|id| self.streams.of_call(*id));
+        came.filter(|stream| !stream.is_done()).for_each(|stream| self.streams.lose(&stream));
+        self.foreign_ended(|_, _| true);
+    }
+
+    fn foreign_ended(&self, which: impl Fn(&Id, u64) -> bool) {
+        self.calls.lock().retain(|id, call| call.foreign.is_none_or(|stream| !which(id, stream)));
+    }
+}
