@@ -110,6 +110,10 @@ pub(crate) struct ForwardedOptions {
     /// Fail when the median ratio forwarded/local of any cell is above this.
     #[arg(long)]
     pub(crate) ratio_max: Option<f64>,
+    /// Cells with fewer connections are measured and not judged: a node that sleeps between the two halves of each call
+    /// pays for waking up twice, which is the kernel's price and goes away with load.
+    #[arg(long, default_value_t = 32)]
+    pub(crate) ratio_connections_min: usize,
     /// Folder of the raw results.
     #[arg(long, default_value = "bench/results")]
     pub(crate) results: PathBuf,
@@ -136,6 +140,9 @@ pub(crate) struct SessionsOptions {
     /// Fail below this many sessions per second.
     #[arg(long)]
     pub(crate) rate_min: Option<f64>,
+    /// Fail when a session takes more bytes of memory than this, over sessions and voters.
+    #[arg(long)]
+    pub(crate) bytes_max: Option<f64>,
     /// Where the nodes keep their data; by default in a folder that is removed.
     #[arg(long)]
     #[serde(skip)]

@@ -64,6 +64,7 @@ struct Report {
     rows: Vec<Row>,
     ratio_worst: Option<f64>,
     ratio_max: Option<f64>,
+    ratio_connections_min: usize,
     errors: u64,
     calls: u64,
 }
@@ -183,10 +184,12 @@ impl Report {
                 rows.push(Row::new(payload, connections, &measured.iter().filter(cell).collect::<Vec<_>>()));
             }
         }
-        let ratios = rows.iter().filter_map(|row| row.ratio);
+        let judged = rows.iter().filter(|row| row.connections >= options.ratio_connections_min);
+        let ratios = judged.filter_map(|row| row.ratio);
         Self {
             ratio_worst: ratios.reduce(f64::max),
             ratio_max: options.ratio_max,
+            ratio_connections_min: options.ratio_connections_min,
             errors: measured.iter().map(|one| one.sample.errors).sum(),
             calls: measured.iter().map(|one| one.sample.calls).sum(),
             rows,
@@ -248,7 +251,8 @@ impl fmt::Display for Report {
             )?;
         }
         let (worst, max) = (number(self.ratio_worst, 2), number(self.ratio_max, 2));
-        writeln!(f, "CPU ratio forwarded/local: worst cell {worst}, limit {max}")?;
+        let least = self.ratio_connections_min;
+        writeln!(f, "CPU ratio forwarded/local: worst cell from {least} connections on {worst}, limit {max}")?;
         writeln!(f, "calls {}, errors {}", self.calls, self.errors)?;
         writeln!(f, "{}", if self.is_good() { "good" } else { "NOT GOOD" })
     }

@@ -30,7 +30,7 @@ pub(crate) enum Outcome {
     /// An error that says that it was not executed, or may be sent again.
     Again(String),
     /// 503 or 429: not executed.
-    Refused(u16),
+    Refused(String),
     /// Any other error.
     Error(String),
     /// The session is not known: it is lost.
@@ -305,7 +305,7 @@ pub(crate) fn of_status(status: StatusCode, body: &[u8]) -> Outcome {
     let text = || format!("{status}: {}", text_of(body));
     match status {
         StatusCode::NOT_FOUND => Outcome::Lost(text()),
-        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => Outcome::Refused(status.as_u16()),
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => Outcome::Refused(text()),
         _ => Outcome::Error(text()),
     }
 }

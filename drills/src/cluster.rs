@@ -10,6 +10,7 @@ use tokio::process::Command;
 
 use crate::process::{Process, Said};
 use crate::web::Web;
+use crate::witness::WORK_SAFE;
 
 /// What a node does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -199,6 +200,7 @@ impl Cluster {
         let node = &self.nodes[index];
         let upstream = json!({
             "name": "witness", "url": self.setup.upstream, "era": "legacy", "calls_max": 4096,
+            "replay_safe": [WORK_SAFE],
         });
         let mut config = json!({
             "listen": [{"address": node.listen}],

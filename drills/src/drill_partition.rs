@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use crate::cli::Cli;
-use crate::client::{Outcome, Session};
+use crate::client::{Clients, Outcome, Session};
 use crate::cluster::{Node, Roles};
 use crate::disk::Disk;
 use crate::load::Load;
@@ -107,6 +107,7 @@ async fn round(stage: &Stage, net: &Net, fault: Fault, sessions: &Arc<Vec<Sessio
     for &node in &minority {
         served += serves(stage, sessions, node, cut_at + BROKEN).await;
     }
+    found.notes.push(format!("{} nodes without a quorum served {served} requests", minority.len()));
     found.limit(served == 0, || format!("a minority served {served} requests {LEASE:?} after it was cut off"));
     tokio::time::sleep_until((cut_at + BROKEN).into()).await;
     net.heal()?;
@@ -154,6 +155,18 @@ async fn serves(stage: &Stage, sessions: &Arc<Vec<Session>>, node: usize, until:
     answers.iter().filter(|answer| matches!(answer, Ok(Outcome::Result))).count()
 }
 
+/// Asks some sessions again and again until `until`. Returns how long they took, and how many are lost.
+async fn ask(clients: Clients, sessions: Arc<Vec<Session>>, until: Instant) -> (Times, u64) {
+    let (mut times, mut lost) = (Times::default(), 0);
+    while Instant::now() < until {
+        let probed = probe(&clients, &sessions, sessions.len().min(50), Instant::now(), GIVE_UP).await;
+        probed.served.iter().for_each(|time| times.add(*time));
+        lost += probed.lost;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    (times, lost)
+}
+
 /// All disks stand still for a while: only writes wait.
 async fn disks(cli: &Cli) -> Result<Found> {
     let mut found = Found { rounds: 1, ..Found::new("disks stand still") };
@@ -172,17 +185,11 @@ async fn disks(cli: &Cli) -> Result<Found> {
     stage.settle(&sessions).await?;
     let load = Load::start(&stage.clients, &sessions, stage.witness.ledger(), stage.size.calls());
     stage.busy(&load).await?;
-    let (begun, still) = (Instant::now(), disk.freeze()?);
-    let mut waits = Times::default();
-    while begun.elapsed() < STILL {
-        let asked = Instant::now();
-        let probed = probe(&stage.clients, &sessions, stage.size.probes().min(50), asked, GIVE_UP).await;
-        probed.served.iter().for_each(|time| waits.add(*time));
-        found.lost += probed.lost;
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    let still = disk.freeze()?;
+    let asked = tokio::spawn(ask(stage.clients.clone(), Arc::clone(&sessions), Instant::now() + STILL));
+    tokio::time::sleep(STILL).await;
     drop(still);
-    found.recover = waits;
+    (found.recover, found.lost) = asked.await?;
     found.counts = load.end().await.settle(stage.witness.ledger());
     let slowest = found.recover.max();
     found.limit(slowest <= UNDISTURBED, || format!("sessions waited {slowest:?} for disks that they do not need"));

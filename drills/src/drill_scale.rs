@@ -17,7 +17,7 @@ const SLOTS: u64 = 4096;
 /// More slots than must may move by this.
 const MOVED_MORE: f64 = 1.1;
 /// How long slots may take to be where they should after a change.
-const BALANCED_WITHIN: Duration = Duration::from_secs(60);
+const BALANCED_WITHIN: Duration = Duration::from_secs(30);
 /// Nothing moved for this long: it is over.
 const QUIET: Duration = Duration::from_secs(3);
 

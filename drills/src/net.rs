@@ -3,11 +3,15 @@
 
 use std::net::Ipv4Addr;
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result, ensure};
 
 /// The third number of all addresses.
 const SUBNET: u8 = 73;
+
+/// How many there were.
+static NETS: AtomicU32 = AtomicU32::new(0);
 
 /// The bridge and the namespaces.
 pub(crate) struct Net {
@@ -19,7 +23,8 @@ impl Net {
     /// A network for `nodes` nodes. Needs root, `ip` and `nft`.
     pub(crate) fn new(nodes: usize) -> Result<Net> {
         ensure!(nix::unistd::geteuid().is_root(), "namespaces need root");
-        let id = std::process::id() % 100_000;
+        // The kernel takes its time to forget a name.
+        let id = std::process::id() % 10_000 * 10 + NETS.fetch_add(1, Ordering::Relaxed) % 10;
         let mut net = Net { bridge: format!("efd{id}"), spaces: Vec::new() };
         ip(&["link", "add", &net.bridge, "type", "bridge"])?;
         ip(&["addr", "add", &format!("{}/24", net.outside()), "dev", &net.bridge])?;

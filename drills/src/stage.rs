@@ -16,7 +16,7 @@ use crate::cluster::{Cluster, Node, Setup};
 use crate::load::Load;
 use crate::report::Times;
 use crate::web::To;
-use crate::witness::Witness;
+use crate::witness::{WORK, Witness};
 
 /// Sessions that are opened, or asked, at a time.
 const AT_A_TIME: usize = 64;
@@ -109,7 +109,7 @@ impl Stage {
         Ok(Stage { witness, cluster, clients, size: cli.size.clone(), _folder: folder })
     }
 
-    /// Opens sessions on random nodes; all of them must open.
+    /// Opens sessions on random nodes and uses each once, so that it is bound to the upstream; all of that must work.
     pub(crate) async fn open(&self, count: usize) -> Result<(Arc<Vec<Session>>, Times)> {
         let mut times = Times::default();
         let mut sessions = Vec::with_capacity(count);
@@ -118,7 +118,11 @@ impl Stage {
             let session = self.clients.open(To::Any).await.map_err(failed)?;
             let took = begun.elapsed();
             self.clients.opened(To::AnyBut(session.node), &session).await.map_err(failed)?;
-            Ok::<_, anyhow::Error>((session, took))
+            let (call, arguments) = (self.clients.number(), json!({"ms": 0}));
+            match self.clients.call(To::Any, &session, call, WORK, arguments).await.0 {
+                Outcome::Result => Ok::<_, anyhow::Error>((session, took)),
+                other => Err(failed(other)),
+            }
         });
         let mut opened = opened.buffer_unordered(AT_A_TIME);
         while let Some(done) = opened.next().await {

@@ -35,7 +35,7 @@ pub(crate) struct Counts {
 impl Counts {
     fn example(&mut self, kind: &'static str, text: String) {
         let examples = self.examples.entry(kind).or_default();
-        if examples.len() < EXAMPLES_MAX {
+        if examples.len() < EXAMPLES_MAX && !examples.contains(&text) {
             examples.push(text);
         }
     }
@@ -50,10 +50,9 @@ impl Counts {
         match outcome {
             Outcome::Result => self.results += 1,
             Outcome::Unknown => self.unknown += 1,
-            Outcome::Refused(_) => self.refused += 1,
-            Outcome::Again(text) => {
+            Outcome::Refused(text) | Outcome::Again(text) => {
                 self.refused += 1;
-                self.example("not executed", text.clone());
+                self.example("refused", text.clone());
             }
             Outcome::Error(text) => {
                 self.errors += 1;
@@ -191,7 +190,7 @@ mod tests {
         assert_eq!(settled(false, 1, &Outcome::Unknown, 1).wrong, 1, "twice");
         assert_eq!(settled(true, 1, &Outcome::Result, 1).wrong, 1, "safe, but its outcome was final");
         assert_eq!(settled(false, 0, &Outcome::Broken(String::new()), 1).wrong, 0, "its client is gone, it is not");
-        assert_eq!(settled(false, 1, &Outcome::Refused(503), 0).wrong, 1);
+        assert_eq!(settled(false, 1, &Outcome::Refused(String::new()), 0).wrong, 1);
         assert_eq!(settled(false, 1, &again, 0).wrong, 1);
         assert_eq!(settled(true, 1, &again, 0).wrong, 0);
     }

@@ -8,6 +8,7 @@ mod clock;
 mod cluster;
 mod config;
 mod duty;
+mod finish;
 mod leader;
 mod map;
 mod roster;

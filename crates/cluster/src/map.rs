@@ -1,10 +1,10 @@
 //! Who owns which slot, as this node's replica of the registry says: one snapshot, shared by all who route.
 
-use enfilade_registry::{Fence, Members, NodeId, Run, Slot, SlotRecord, SlotTable};
+use enfilade_registry::{Fence, Members, NodeId, Origin, Run, SLOTS, Slot, SlotRecord, SlotTable};
 use parking_lot::RwLock;
 use std::collections::HashMap;
 use std::sync::Arc;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// The slot table and the members at one version.
 #[derive(Debug, Clone)]
@@ -31,16 +31,64 @@ impl Map {
         record.term > fence.term && record.second != Some(run)
     }
 
+    /// True when the slot went to its present owner by a planned move, after `fence`.
+    pub(crate) fn was_moved(&self, fence: Fence) -> bool {
+        let record = self.record(fence.slot);
+        record.term > fence.term && matches!(record.origin, Origin::Move(_))
+    }
+
     /// Nodes that may own slots: each takes what needs none.
     pub(crate) fn owners(&self) -> impl Iterator<Item = NodeId> {
         self.members.owners().filter(|run| !self.members.is_draining(run.node)).map(|run| run.node)
     }
 }
 
-/// Resolves when `run` may no longer answer under `fence`.
-pub(crate) async fn superseded(mut map: watch::Receiver<Arc<Map>>, fence: Fence, run: Run) {
-    // A sender that is gone means that this node stops: its streams end with it.
-    let _ = map.wait_for(|map| map.is_over(fence, run)).await;
+/// The present map, for who looks and for who waits.
+pub(crate) struct Maps {
+    map: watch::Sender<Arc<Map>>,
+    /// One per slot, so that who waits for one slot does not hear of all others.
+    changed: Box<[Notify]>,
+}
+
+impl Maps {
+    pub(crate) fn new(map: Map) -> Self {
+        let changed = (0..SLOTS).map(|_| Notify::new()).collect();
+        Self { map: watch::Sender::new(Arc::new(map)), changed }
+    }
+
+    pub(crate) fn now(&self) -> Arc<Map> {
+        self.map.borrow().clone()
+    }
+
+    /// Every change.
+    pub(crate) fn watch(&self) -> watch::Receiver<Arc<Map>> {
+        self.map.subscribe()
+    }
+
+    /// From now on this is the map.
+    pub(crate) fn publish(&self, map: Arc<Map>) {
+        let before = self.map.send_replace(map.clone());
+        for ((old, new), changed) in before.slots.records().iter().zip(map.slots.records()).zip(&self.changed) {
+            if old != new {
+                changed.notify_waiters();
+            }
+        }
+    }
+
+    /// Resolves when `run` may no longer answer under `fence`.
+    pub(crate) async fn superseded(self: Arc<Self>, fence: Fence, run: Run) {
+        let changed = &self.changed[usize::from(fence.slot.get())];
+        loop {
+            let next = changed.notified();
+            tokio::pin!(next);
+            // What changes from here on is heard.
+            next.as_mut().enable();
+            if self.map.borrow().is_over(fence, run) {
+                return;
+            }
+            next.await;
+        }
+    }
 }
 
 /// What every node has to do at present, as gossip says.
@@ -79,6 +127,35 @@ impl Loads {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use enfilade_registry::{Command, Generation, MemoryRegistry, Reader, Roles, Term};
+    use futures::FutureExt;
+
+    #[tokio::test]
+    async fn an_owner_is_superseded_by_a_take_and_not_by_its_own_move() {
+        let registry = MemoryRegistry::new();
+        let run = |node| Run { node: NodeId(node), generation: Generation(1) };
+        for node in 1..=2 {
+            let (name, link) = (node.to_string().into(), "127.0.0.1:1".into());
+            let command = Command::Register { run: run(node), name, link, roles: Roles::ALL, formats: 1 };
+            registry.apply(&command).expect("registered");
+        }
+        let map = || Map { slots: registry.slot_table(), members: registry.members() };
+        registry.apply(&Command::Assign { live: vec![run(1)] }).expect("assigned");
+        let maps = Arc::new(Maps::new(map()));
+        let fence = Fence { slot: Slot::new(3).expect("a slot"), term: Term(1) };
+        let mut waiting = Box::pin(maps.clone().superseded(fence, run(1)));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        registry.apply(&Command::Move { slots: vec![(fence.slot, fence.term)], to: run(2) }).expect("moves");
+        let id = map().record(fence.slot).moving.expect("it moves").id;
+        registry.apply(&Command::Done { moves: vec![(fence.slot, id)] }).expect("done");
+        maps.publish(Arc::new(map()));
+        assert!(waiting.as_mut().now_or_never().is_none(), "it finishes what it began");
+        let take = Command::Take { lost: run(1), live: vec![run(2)], epoch: 0, upto: u64::MAX };
+        registry.apply(&take).expect("taken");
+        maps.publish(Arc::new(map()));
+        assert!(waiting.as_mut().now_or_never().is_some());
+        assert_eq!(maps.now().owner(fence.slot), Some((run(2), Fence { term: Term(2), ..fence })));
+    }
 
     #[test]
     fn loads_choose_the_lighter_and_know_who_does_too_much() {

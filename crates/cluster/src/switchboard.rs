@@ -3,6 +3,7 @@
 use crate::HEARTBEAT;
 use crate::boxed;
 use crate::duty::Listener;
+use crate::finish::Heir;
 use crate::leader::Beats;
 use crate::serve::Server;
 use crate::wire::{self, kind};
@@ -31,6 +32,7 @@ pub struct Switchboard {
 pub(crate) struct Parts {
     pub(crate) server: Arc<Server>,
     pub(crate) listener: Arc<Listener>,
+    pub(crate) heir: Arc<Heir>,
     pub(crate) beats: Beats,
 }
 
@@ -66,6 +68,7 @@ impl Serve for Switchboard {
         match (open.kind, parts) {
             (kind::ASK, Some(parts)) => parts.server.exchange(open, exchange),
             (kind::WORDS, Some(parts)) => parts.listener.exchange(from, open, exchange),
+            (kind::FINISH, Some(parts)) => parts.heir.exchange(&open, exchange),
             (kind, _) => {
                 tracing::debug!(kind, "an exchange that nobody serves here");
                 drop(exchange);

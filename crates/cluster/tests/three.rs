@@ -3,6 +3,7 @@
 mod common;
 
 use common::{World, until, within};
+use enfilade_registry::Roles;
 use std::time::{Duration, Instant};
 
 const VERSION: &str = "2025-06-18";
@@ -85,11 +86,27 @@ async fn a_leader_that_is_lost_with_its_slots_is_replaced() {
     let session = world.open_owned_by(leader, VERSION).await;
     assert_eq!(world.nodes[first].content(session, "count", r#"{"key":"k"}"#).await, "1");
     let killed = Instant::now();
-    world.nodes[leader].kill();
+    world.lose(leader).await;
     assert_eq!(world.nodes[second].content(session, "count", r#"{"key":"k"}"#).await, "2");
     let served = killed.elapsed();
     let fresh = world.open(first, VERSION).await;
     assert_eq!(world.nodes[second].content(fresh, "echo", r#"{"text":"new"}"#).await, "new");
     println!("served again after {served:?}, a new session after {:?}", killed.elapsed());
     assert!(served < Duration::from_secs(10), "{served:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pure_edge_runs_nothing_itself() {
+    let edge = Roles { owner: false, ..Roles::ALL };
+    let mut world = World::start_with(&[Roles::ALL, Roles::ALL, edge]).await;
+    assert_eq!(world.nodes[2].status().slots_owned, 0);
+    let session = world.open(2, VERSION).await;
+    assert_eq!(world.nodes[2].content(session, "count", r#"{"key":"a"}"#).await, "1");
+    let modern = within(world.nodes[2].modern("count", r#"{"key":"a"}"#)).await.unwrap();
+    assert_eq!(modern.content().as_deref(), Some("2"), "{modern:?}");
+    let owner = world.owner(2, session).unwrap();
+    world.lose(owner).await;
+    assert_eq!(world.nodes[2].content(session, "count", r#"{"key":"a"}"#).await, "3");
+    let modern = within(world.nodes[2].modern("count", r#"{"key":"a"}"#)).await.unwrap();
+    assert_eq!(modern.content().as_deref(), Some("4"), "{modern:?}");
 }

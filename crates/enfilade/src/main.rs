@@ -109,11 +109,7 @@ fn load_with(sources: &Sources, given: Vec<enfilade_upstream::Config>) -> Result
     load_node(sources, &NodeOptions::default(), given)
 }
 
-fn load_node(
-    sources: &Sources,
-    node: &NodeOptions,
-    given: Vec<enfilade_upstream::Config>,
-) -> Result<Config, Failure> {
+fn load_node(sources: &Sources, node: &NodeOptions, given: Vec<enfilade_upstream::Config>) -> Result<Config, Failure> {
     config::load(sources, node, given, &|name| std::env::var(name).ok()).map_err(Failure::Configuration)
 }
 

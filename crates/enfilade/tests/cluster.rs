@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
 use std::process::{ChildStdout, Command, Stdio};
+use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 /// `up` with the demo upstreams, and the addresses of its nodes.
@@ -143,7 +144,8 @@ fn a_killed_node_takes_no_session_with_it_and_comes_back() {
                 // A request may be refused with "try again" while the node's sessions change hands, and no longer.
                 let mut there = client.at(url);
                 until("the session is served", || {
-                    let body = there.body(5, "tools/call", json!({"name": "everything__echo", "arguments": {"text": "x"}}));
+                    let body =
+                        there.body(5, "tools/call", json!({"name": "everything__echo", "arguments": {"text": "x"}}));
                     let answer = there.post("tools/call", &[], &body);
                     assert_ne!(answer.status, 404, "a session was lost: {answer:?}");
                     answer.status == 200 && text_of(&answer.message(5)) == Some("x")
@@ -232,8 +234,24 @@ impl Node {
 
     /// Starts it, and waits only until it is bound.
     fn begin(args: &[&str]) -> Self {
-        let args = [["--log", "error,rmcp=off,openraft=off", "serve"].as_slice(), args].concat();
-        let mut child = enfilade(&args).stdout(Stdio::piped()).spawn().expect("the binary starts");
+        Self::begin_heard(args, None)
+    }
+
+    /// The same; `log` hears what it logs.
+    fn begin_heard(args: &[&str], log: Option<&Sender<String>>) -> Self {
+        let args = [["--log", "error,enfilade=info,rmcp=off,openraft=off", "serve"].as_slice(), args].concat();
+        let mut command = enfilade(&args);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
+        let (stderr, log) = (BufReader::new(child.stderr.take().expect("its log")), log.cloned());
+        // Ends with the process.
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                match &log {
+                    Some(log) => drop(log.send(line)),
+                    None => eprintln!("{line}"),
+                }
+            }
+        });
         let mut out = BufReader::new(child.stdout.take().expect("its output")).lines();
         let mut after = |word: &str| {
             let line = out.next().expect("a line").expect("text");
@@ -326,8 +344,9 @@ fn a_dead_voter_is_replaced_and_cannot_come_back() {
         folder.file(&format!("{name}.yaml"), &yaml)
     };
     let ports = ["--link", "127.0.0.1:0", "--gossip", "127.0.0.1:0"];
+    let (log, heard) = std::sync::mpsc::channel();
     let begin = |name: &str, seeds: &[String]| {
-        Node::begin(&[["--config", &file(name, seeds)].as_slice(), &ports].concat())
+        Node::begin_heard(&[["--config", &file(name, seeds)].as_slice(), &ports].concat(), Some(&log))
     };
     let mut a = begin("a", &[]);
     let seeds = [a.gossip.clone()];
@@ -339,13 +358,17 @@ fn a_dead_voter_is_replaced_and_cannot_come_back() {
     let client = Client::legacy(&c.url(), json!({}));
     send(c.child.id(), Signal::SIGKILL);
     c.child.wait().expect("its end");
-    // Refused for ever: the others have replaced it, which they do one after the other, voter and id.
-    let refused = folder.file("c2.yaml", &std::fs::read_to_string(file("c", &seeds)).expect("its file"));
-    until("its return is refused", || {
-        let mut again = Node::begin(&[["--config", &refused].as_slice(), &ports].concat());
-        let ended = again.ends_or_serves();
-        ended == Some(1)
-    });
+    let killed = Instant::now();
+    let mut lines = Vec::new();
+    while !lines.last().is_some_and(|line: &String| line.contains("the replaced node is forgotten")) {
+        lines.push(heard.recv_timeout(LIMIT).unwrap_or_else(|_| panic!("it is not replaced: {lines:#?}")));
+    }
+    println!("replaced {:?} after it was killed", killed.elapsed());
+    let mut again = begin("c", &seeds);
+    assert_eq!(again.ends_or_serves(), Some(1));
+    let reason = |line: &String| line.contains("removed from the cluster for ever");
+    until("it says why", || heard.try_iter().any(|line| reason(&line)));
+
     // With the one that was replaced this would be the second of three: no quorum.
     send(b.child.id(), Signal::SIGKILL);
     b.child.wait().expect("its end");

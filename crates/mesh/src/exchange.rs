@@ -125,6 +125,11 @@ impl Receiving {
         self.flow.peer
     }
 
+    /// As [`Sending::broken`]; for one who has heard the last and wants to know whether the other side still listens.
+    pub async fn broken(&mut self) -> Broken {
+        poll_fn(|cx| self.flow.poll_broken(cx)).await
+    }
+
     /// As [`Exchange::next`].
     pub async fn next(&mut self) -> Option<Result<Bytes, Broken>> {
         poll_fn(|cx| self.flow.poll_next(cx)).await

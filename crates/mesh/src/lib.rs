@@ -6,6 +6,7 @@
 mod accept;
 mod backoff;
 mod calls;
+mod calm;
 mod config;
 mod dial;
 mod error;

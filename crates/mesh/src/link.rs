@@ -152,6 +152,7 @@ impl Link {
             });
             let flow = Arc::new(Flow::new(id, peer, Arc::clone(self), said_last, heard_last));
             table.flows.insert(id, Entry { flow: Arc::clone(&flow), deadline });
+            self.outbox.set_exchanges(table.flows.len());
             (flow, deadline.is_some_and(|at| table.arm(at, id)))
         };
         if wake {
@@ -162,7 +163,11 @@ impl Link {
 
     /// Nothing about the exchange is of interest any more.
     pub(crate) fn forget(&self, id: u64) {
-        let _flow = self.table.lock().remove(id);
+        let mut table = self.table.lock();
+        let flow = table.remove(id);
+        self.outbox.set_exchanges(table.flows.len());
+        drop(table);
+        drop(flow);
     }
 
     pub(crate) fn push_reset(&self, exchange: u64, reason: ResetReason) {
@@ -219,7 +224,12 @@ impl Link {
     }
 
     fn reset(&self, reset: &Reset) {
-        let removed = self.table.lock().remove(reset.exchange);
+        let removed = {
+            let mut table = self.table.lock();
+            let removed = table.remove(reset.exchange);
+            self.outbox.set_exchanges(table.flows.len());
+            removed
+        };
         if let Some(flow) = removed {
             flow.end(match reset.reason() {
                 ResetReason::Busy | ResetReason::Unreachable => Broken::Unsent,

@@ -2,8 +2,10 @@
 //! Whatever is still here when the link ends was never written, which the caller is told.
 
 use std::collections::VecDeque;
-use std::pin::Pin;
+use std::future::Future;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use enfilade_proto::mesh::frame::Kind;
@@ -14,6 +16,10 @@ use tonic::Status;
 
 /// What a message costs besides its payload, so that empty ones are bounded too.
 pub(crate) const MESSAGE_COST: usize = 64;
+
+/// With so many open exchanges the writer lets others go first, once for each time that it found something: what they
+/// send leaves in the same write. With fewer there is nobody to wait for.
+const CROWD: usize = 8;
 
 /// How far back one who waits for room is looked for.
 const WAITING_SEARCHED: usize = 16;
@@ -30,6 +36,8 @@ pub(crate) struct Closed;
 pub(crate) struct Outbox {
     inner: Mutex<Inner>,
     bytes_max: usize,
+    /// Open exchanges of the link.
+    exchanges: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -41,6 +49,8 @@ struct Inner {
     waiting: Vec<Waker>,
     /// The writer, when it found nothing.
     writer: Option<Waker>,
+    /// The writer found nothing the last time, and has let nobody go first since.
+    is_fresh: bool,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -54,7 +64,12 @@ enum State {
 
 impl Outbox {
     pub(crate) fn new(bytes_max: usize) -> Self {
-        Self { inner: Mutex::default(), bytes_max }
+        Self { inner: Mutex::default(), bytes_max, exchanges: AtomicUsize::new(0) }
+    }
+
+    /// How many exchanges the link has.
+    pub(crate) fn set_exchanges(&self, count: usize) {
+        self.exchanges.store(count, Ordering::Relaxed);
     }
 
     /// Takes room for a message that is pushed right afterwards.
@@ -119,14 +134,25 @@ impl Outbox {
         unsent
     }
 
-    fn poll_frame(&self, cx: &Context<'_>) -> Poll<Option<Frame>> {
+    fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Frame>> {
         let (frame, woken) = {
             let mut inner = self.inner.lock();
+            if std::mem::take(&mut inner.is_fresh)
+                && !inner.frames.is_empty()
+                && inner.state == State::Open
+                && self.exchanges.load(Ordering::Relaxed) >= CROWD
+            {
+                drop(inner);
+                // It is woken once all that is ready has had its turn.
+                let _ = pin!(tokio::task::yield_now()).poll(cx);
+                return Poll::Pending;
+            }
             let Some(frame) = inner.frames.pop_front() else {
                 if inner.state != State::Open {
                     return Poll::Ready(None);
                 }
                 inner.writer = Some(cx.waker().clone());
+                inner.is_fresh = true;
                 return Poll::Pending;
             };
             inner.bytes -= frame.kind.as_ref().map_or(0, reserved);

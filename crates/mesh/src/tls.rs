@@ -7,6 +7,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio::io::BufReader;
 use tokio::runtime::Handle;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
@@ -18,6 +19,9 @@ use crate::{StartError, Tls};
 const LINK: &[u8] = b"h2";
 /// HTTP/2, for calls. Told apart before the first byte of HTTP, because calls are served by other threads.
 const CALLS: &[u8] = b"enfilade-calls";
+
+/// What is taken from a socket at once. TLS by itself reads 4 KiB at a time.
+const READ_BYTES: usize = 64 * 1024;
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,16 +82,17 @@ impl Secured {
             Purpose::Link => &self.links,
             Purpose::Calls => &self.calls,
         };
+        let io = BufReader::with_capacity(READ_BYTES, io);
         Ok(Box::new(connector.connect(self.name.clone(), io).await?))
     }
 
     /// Greets who dialled. A link goes to the runtime for links.
     pub(crate) async fn accept(&self, io: BoxIo, links: &Handle) -> std::io::Result<(BoxIo, Purpose)> {
-        let mut stream = self.acceptor.accept(io).await?;
+        let mut stream = self.acceptor.accept(BufReader::with_capacity(READ_BYTES, io)).await?;
         if stream.get_ref().1.alpn_protocol() == Some(CALLS) {
             return Ok((Box::new(stream), Purpose::Calls));
         }
-        move_to(stream.get_mut().0, links)?;
+        move_to(stream.get_mut().0.get_mut(), links)?;
         Ok((Box::new(stream), Purpose::Link))
     }
 }

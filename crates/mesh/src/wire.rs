@@ -10,13 +10,14 @@ use http::{Request, Response, Uri};
 use hyper::body::Incoming;
 use hyper::client::conn::http2 as client;
 use hyper::server::conn::http2 as server;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::task::JoinHandle;
 use tonic::body::Body;
 use tower::Service;
 
 use crate::Timing;
+use crate::calm::{Calm, Tasks};
 use crate::keys::SERVER_NAME;
 use crate::net::BoxIo;
 
@@ -48,7 +49,7 @@ impl Drop for Connection {
 
 /// Opens HTTP/2 on a connection; bodies of at most `bytes_max` are taken.
 pub(crate) async fn connect(io: BoxIo, timing: &Timing, bytes_max: usize) -> hyper::Result<Connection> {
-    let (sender, connection) = client::Builder::new(TokioExecutor::new())
+    let (sender, connection) = client::Builder::new(Tasks)
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
@@ -59,9 +60,9 @@ pub(crate) async fn connect(io: BoxIo, timing: &Timing, bytes_max: usize) -> hyp
         .handshake(TokioIo::new(io))
         .await?;
     // The task ends with the connection; its error shows at every stream on it.
-    let task = tokio::spawn(async move {
+    let task = tokio::spawn(Calm::new(async move {
         let _ = connection.await;
-    });
+    }));
     let origin = Uri::builder().scheme("http").authority(SERVER_NAME).path_and_query("/").build().unwrap_or_default();
     let client = PeerClient::with_origin(H2(sender.clone()), origin)
         .max_decoding_message_size(bytes_max)
@@ -75,7 +76,7 @@ where
     S: Service<Request<Incoming>, Response = Response<Body>, Error = std::convert::Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
 {
-    server::Builder::new(TokioExecutor::new())
+    let connection = server::Builder::new(Tasks)
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
@@ -86,8 +87,8 @@ where
         .max_concurrent_streams(u32::try_from(streams_max).unwrap_or(u32::MAX).saturating_add(64))
         // Calls that are given up before they were seen are no attack: the other side is a node.
         .max_pending_accept_reset_streams(streams_max)
-        .serve_connection(TokioIo::new(io), TowerToHyperService::new(service))
-        .await
+        .serve_connection(TokioIo::new(io), TowerToHyperService::new(service));
+    Calm::new(connection).await
 }
 
 /// A connection as the service that generated clients want.

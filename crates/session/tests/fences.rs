@@ -7,9 +7,9 @@ mod scripted;
 mod slots;
 
 use common::{CALLER, Client, World, all, content, events as events_of, next, until, upstream, value, within};
-use enfilade_registry::{Command, NotServed, Slot, Term};
+use enfilade_registry::{Command, Fence, NotServed, SessionId, Slot, Term};
 use enfilade_session::config::{Limits, PrefixChoice};
-use enfilade_session::copy::{Book, Copies, NoCopies};
+use enfilade_session::copy::{Book, Confirm, Copies, CopyEntry, NoCopies, SessionCopy};
 use enfilade_session::owner::{Owner, Reply, ServerId};
 use enfilade_session::slots::{Held, Slots};
 use enfilade_session::stream::{Event, EventStream};
@@ -409,4 +409,111 @@ async fn only_what_the_operator_calls_safe_is_sent_twice() {
     for (method, expected) in [("tools/list", true), ("resources/read", true), ("initialize", false), ("x/y", false)] {
         assert_eq!(world.node.safe(ServerId(0), method, None), expected, "{method}");
     }
+}
+
+/// What the next owner got with a planned move.
+struct Handed(Second);
+
+impl Copies for Handed {
+    fn append(&self, fence: Fence, entry: CopyEntry, confirm: Confirm) {
+        self.0.append(fence, entry, confirm);
+    }
+
+    fn restore(&self, session: &SessionId) -> Option<SessionCopy> {
+        self.0.restore(session).map(SessionCopy::moved)
+    }
+}
+
+/// A call whose client has read two events, when its slot is frozen: the stream, the call, and what the next owner gets.
+async fn frozen(world: &World, client: &Client<'_>, server: &mut Server) -> (EventStream, Running, Arc<Handed>) {
+    let (reply, running) = tokio::join!(client.post(CALL), async {
+        let running = server.call().await;
+        until(|| async { world.node.commit(Slot::MIN) }, |waiting| *waiting == 0).await;
+        running
+    });
+    let mut stream = events_of(reply);
+    running.progress(1).await;
+    assert_eq!(event(&mut stream).await.data, "", "the priming event");
+    assert_eq!(text(&event(&mut stream).await)["params"]["progress"], 1);
+    let handed = Handed(Second::default());
+    world.node.freeze(Slot::MIN).into_iter().for_each(|entry| handed.0.book.lock().unwrap().apply(entry));
+    (stream, running, Arc::new(handed))
+}
+
+#[tokio::test]
+async fn what_a_call_says_while_its_slot_is_frozen_leaves_after_an_abort() {
+    let mut server = Server::start().await;
+    let (lease, second) = (Arc::new(Lease::new(3)), Arc::new(Second::default()));
+    let world = world(&server, lease.clone(), second.clone());
+    let client = world.open("2025-11-25", "{}").await;
+    let (mut stream, running, _) = frozen(&world, &client, &mut server).await;
+    running.progress(2).await;
+    running.answer("here").await;
+    until(|| async { world.node.in_flight() }, |calls| *calls == 0).await;
+    second.until(3).await;
+    let told = second.restore(&client.id);
+    assert!(futures::FutureExt::now_or_never(stream.next()).is_none(), "nothing of it leaves");
+    world.node.renew(Slot::MIN, Term(4));
+    lease.renew(4);
+    assert_eq!(text(&event(&mut stream).await)["params"]["progress"], 2);
+    assert_eq!(text(&event(&mut stream).await)["id"], 7);
+    assert_eq!(within(stream.next()).await, None);
+    assert_ne!(second.restore(&client.id), told, "the second has it now");
+}
+
+#[tokio::test]
+async fn a_call_goes_on_at_its_former_owner_and_its_stream_at_the_next_one() {
+    let mut server = Server::start().await;
+    let (lease, second) = (Arc::new(Lease::new(3)), Arc::new(Second::default()));
+    let world = world(&server, lease.clone(), second.clone());
+    let client = world.open("2025-11-25", "{}").await;
+    let (mut stream, running, handed) = frozen(&world, &client, &mut server).await;
+    running.progress(2).await;
+    let calls = world.node.hand_over(Slot::MIN, Term(4)).expect("one is under way");
+    lease.renew(4);
+    assert_eq!(within(stream.next()).await, None);
+    assert!(stream.is_moved());
+    let position = stream.position().unwrap().to_string();
+
+    let next_owner = world.beside(vec![server.config()], quick(), Arc::new(Lease::new(4)), handed);
+    let fence = Fence { slot: Slot::MIN, term: Term(4) };
+    assert!(next_owner.node.foreign(Fence { term: Term(3), ..fence }).is_none(), "of another term");
+    let foreign = next_owner.node.foreign(fence).expect("it serves the slot");
+    let client = next_owner.again(client.id);
+    let mut rest = client.stream(Some(&position)).await;
+    assert_eq!(next_owner.node.commit(Slot::MIN), 1, "not to be moved on before it has ended");
+    within(calls.next()).await.expect("what was held").into_iter().for_each(|entry| foreign.take(entry));
+    assert_eq!(text(&event(&mut rest).await)["params"]["progress"], 2);
+    running.answer("done").await;
+    while let Some(said) = within(calls.next()).await {
+        said.into_iter().for_each(|entry| foreign.take(entry));
+    }
+    let answer = event(&mut rest).await;
+    assert_eq!((text(&answer)["id"].clone(), answer.id.unwrap().seq, answer.id.unwrap().term), (json!(7), 3, 3));
+    assert_eq!(within(rest.next()).await, None);
+    assert_eq!((next_owner.node.in_flight_of(Slot::MIN), server.heard("tools/call")), (0, 1));
+}
+
+#[tokio::test]
+async fn what_a_former_owner_leaves_is_unknown_and_it_hears_of_a_cancel() {
+    let mut server = Server::start().await;
+    let (lease, second) = (Arc::new(Lease::new(3)), Arc::new(Second::default()));
+    let world = world(&server, lease.clone(), second.clone());
+    let client = world.open("2025-11-25", "{}").await;
+    let (_stream, _running, handed) = frozen(&world, &client, &mut server).await;
+    let calls = world.node.hand_over(Slot::MIN, Term(4)).expect("one is under way");
+    lease.renew(4);
+    let next_owner = world.beside(vec![server.config()], quick(), Arc::new(Lease::new(4)), handed);
+    let foreign = next_owner.node.foreign(Fence { slot: Slot::MIN, term: Term(4) }).expect("it serves the slot");
+    let client = next_owner.again(client.id);
+    assert!(common::last(client.post(CALL).await).await.contains("in flight already"));
+    let cancel = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":7}}"#;
+    assert!(matches!(client.post(cancel).await, Reply::Accepted));
+    calls.hear(within(foreign.next()).await);
+    until(|| async { server.heard("notifications/cancelled") }, |heard| *heard == 1).await;
+    // Its end is not carried over.
+    let mut rest = client.stream(Some("1.3.1")).await;
+    drop((calls, foreign));
+    assert_eq!(text(&event(&mut rest).await)["error"]["data"]["outcome"], "unknown");
+    assert_eq!(within(rest.next()).await, None);
 }

@@ -139,7 +139,10 @@ impl Clients {
                 ctx.stats.events += 1;
                 if number != expected {
                     let what = if number < expected { "again" } else { "too early" };
-                    ctx.violated(Invariant::EventsInOrder, format_args!("{call}: event {number} comes {what}, {expected} was next"));
+                    ctx.violated(
+                        Invariant::EventsInOrder,
+                        format_args!("{call}: event {number} comes {what}, {expected} was next"),
+                    );
                 }
                 if let Some(event) = event {
                     ctx.delivered(call.slot, event, number);
@@ -148,7 +151,10 @@ impl Clients {
             }
             Piece::Result => {
                 if call.resumable && expected != call.events + 1 {
-                    ctx.violated(Invariant::EventsInOrder, format_args!("{call}: the result comes without event {expected}"));
+                    ctx.violated(
+                        Invariant::EventsInOrder,
+                        format_args!("{call}: the result comes without event {expected}"),
+                    );
                 }
                 if self.calm_at.is_some_and(|calm_at| open.made_at >= calm_at) {
                     self.served.entry(call.slot).or_insert(ctx.now);

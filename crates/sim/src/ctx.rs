@@ -101,7 +101,9 @@ impl Ctx {
         };
         let life = self.lives[to];
         match arrival {
-            Some(arrival) => self.queue.push(arrival, Event::Input { node: to, life, input: Input::Packet { from, packet } }),
+            Some(arrival) => {
+                self.queue.push(arrival, Event::Input { node: to, life, input: Input::Packet { from, packet } })
+            }
             None => self.stats.packets_lost += 1,
         }
     }

@@ -14,25 +14,53 @@ use crate::raft::{RaftMessage, Ticket};
 
 pub(crate) enum Event {
     /// Something for the process of a node in one of its lives.
-    Input { node: usize, life: u64, input: Input },
+    Input {
+        node: usize,
+        life: u64,
+        input: Input,
+    },
     /// A frame arrives, if its connection still works.
-    Frame { from: usize, to: usize, connection: u64, frame: Frame },
+    Frame {
+        from: usize,
+        to: usize,
+        connection: u64,
+        frame: Frame,
+    },
     /// An end learns that its connection is gone.
-    Lost { node: usize, peer: usize, connection: u64 },
+    Lost {
+        node: usize,
+        peer: usize,
+        connection: u64,
+    },
     /// A stalled process goes on.
-    Wake { node: usize },
+    Wake {
+        node: usize,
+    },
     /// A node is started again.
-    Restart { node: usize },
+    Restart {
+        node: usize,
+    },
     Fault(Fault),
     /// Pairs without a link connect again.
     Connect,
     /// An upstream gets a call.
-    Upstream { from: Sent, term: Term, call: Call },
+    Upstream {
+        from: Sent,
+        term: Term,
+        call: Call,
+    },
     Client(ClientEvent),
     /// The registry's clients do their next thing.
-    Register { client: usize },
+    Register {
+        client: usize,
+    },
     /// An effect was made by a process that had been suspended.
-    Acted { from: Sent, slot: Slot, term: Term, run: Run },
+    Acted {
+        from: Sent,
+        slot: Slot,
+        term: Term,
+        run: Run,
+    },
     /// From here on guards are counted.
     Arm,
     /// Faults end.
@@ -58,17 +86,38 @@ pub(crate) struct Opener {
 /// What a node's process gets.
 #[derive(Clone)]
 pub(crate) enum Input {
-    Packet { from: usize, packet: Packet },
-    Frame { from: usize, frame: Frame },
-    LinkLost { peer: usize },
-    LinkUp { peer: usize },
+    Packet {
+        from: usize,
+        packet: Packet,
+    },
+    Frame {
+        from: usize,
+        frame: Frame,
+    },
+    LinkLost {
+        peer: usize,
+    },
+    LinkUp {
+        peer: usize,
+    },
     Timer(Timer),
     /// An upstream says something about a call that this process sent it.
-    Upstream { call: Call, term: Term, piece: Piece },
+    Upstream {
+        call: Call,
+        term: Term,
+        piece: Piece,
+    },
     /// A client sends a call, or resumes one after the last event that it has.
-    Client { call: Call, attempt: u64, resume: Option<EventId> },
+    Client {
+        call: Call,
+        attempt: u64,
+        resume: Option<EventId>,
+    },
     /// A client of the registry.
-    Registry { client: usize, ask: RegistryAsk },
+    Registry {
+        client: usize,
+        ask: RegistryAsk,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -120,7 +169,10 @@ pub(crate) enum Frame {
 
 #[derive(Clone, Debug)]
 pub(crate) enum Reply {
-    Piece { piece: Piece, id: Option<EventId> },
+    Piece {
+        piece: Piece,
+        id: Option<EventId>,
+    },
     /// Nothing was executed.
     NotServed(NotServed),
     /// The owner ends the exchange without an answer.
@@ -131,19 +183,36 @@ pub(crate) enum Reply {
 
 pub(crate) enum ClientEvent {
     /// A session's client makes its next call.
-    Next { session: usize },
+    Next {
+        session: usize,
+    },
     /// An edge says something to the client of a call, on the connection with this number.
-    Said { from: Sent, call: CallId, attempt: u64, said: Said },
+    Said {
+        from: Sent,
+        call: CallId,
+        attempt: u64,
+        said: Said,
+    },
     /// The connection of a call breaks.
-    Broken { call: CallId, attempt: u64 },
+    Broken {
+        call: CallId,
+        attempt: u64,
+    },
     /// The client of a call connects to an edge again.
-    Resume { call: CallId },
-    Deadline { call: CallId },
+    Resume {
+        call: CallId,
+    },
+    Deadline {
+        call: CallId,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Said {
-    Piece { piece: Piece, id: Option<EventId> },
+    Piece {
+        piece: Piece,
+        id: Option<EventId>,
+    },
     Outcome(Outcome),
     /// The stream ends without a result: who has an event id may resume it.
     StreamEnd,

@@ -23,26 +23,63 @@ pub(crate) enum Who {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Fault {
     /// The process ends, and starts again after a while.
-    Crash { who: Who, restart: Micros },
+    Crash {
+        who: Who,
+        restart: Micros,
+    },
     /// The process stands still: its timers fire late, what it was sent waits.
-    Stall { who: Who, stall: Micros },
+    Stall {
+        who: Who,
+        stall: Micros,
+    },
     /// What one node sends does not reach the other.
-    CutOneWay { from: Who, to: Who, lasts: Micros },
+    CutOneWay {
+        from: Who,
+        to: Who,
+        lasts: Micros,
+    },
     /// One node is cut off from all others.
-    Isolate { who: Who, lasts: Micros },
+    Isolate {
+        who: Who,
+        lasts: Micros,
+    },
     /// A node reaches nobody but the leader: owners cut off from edges only.
-    OnlyLeader { who: Who, lasts: Micros },
+    OnlyLeader {
+        who: Who,
+        lasts: Micros,
+    },
     /// The nodes below this number do not reach the others.
-    Partition { below: usize, lasts: Micros },
-    Uncut { from: usize, to: usize },
+    Partition {
+        below: usize,
+        lasts: Micros,
+    },
+    Uncut {
+        from: usize,
+        to: usize,
+    },
     /// The links of the two break.
-    Break { a: Who, b: Who },
+    Break {
+        a: Who,
+        b: Who,
+    },
     /// Packets are lost and links break, in thousandths.
-    Loss { packets: u32, links: u32, lasts: Micros },
-    Slow { delay_max: Micros, lasts: Micros },
+    Loss {
+        packets: u32,
+        links: u32,
+        lasts: Micros,
+    },
+    Slow {
+        delay_max: Micros,
+        lasts: Micros,
+    },
     Calmer,
-    Drain { who: Who, lasts: Micros },
-    Undrain { node: usize },
+    Drain {
+        who: Who,
+        lasts: Micros,
+    },
+    Undrain {
+        node: usize,
+    },
 }
 
 impl Fault {
@@ -109,9 +146,7 @@ fn one(ctx: &mut Ctx) -> Fault {
         10 => Fault::OnlyLeader { who, lasts },
         11 => Fault::Partition { below: ctx.rng.random_range(1..ctx.options.nodes), lasts },
         12..=13 => Fault::Break { a: who, b: other },
-        14..=15 => {
-            Fault::Loss { packets: ctx.rng.random_range(1..=300), links: ctx.rng.random_range(0..=40), lasts }
-        }
+        14..=15 => Fault::Loss { packets: ctx.rng.random_range(1..=300), links: ctx.rng.random_range(0..=40), lasts },
         16 => Fault::Slow { delay_max: ctx.rng.random_range(30 * MILLI..=600 * MILLI), lasts },
         _ => Fault::Drain { who, lasts },
     }

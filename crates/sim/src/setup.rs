@@ -2,9 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use enfilade_registry::{
-    ClusterId, Command, NewSession, SessionId, SessionKeys, Slot, StateMachine,
-};
+use enfilade_registry::{ClusterId, Command, NewSession, SessionId, SessionKeys, Slot, StateMachine};
 
 /// How many slots the cluster of a run has.
 pub(crate) const SLOTS: u16 = 8;

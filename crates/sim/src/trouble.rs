@@ -38,7 +38,9 @@ impl World {
             return;
         }
         self.ctx.line(format_args!("fault: {fault}"));
-        self.ctx.stats.fault(fault.name());
+        if fault.name() != "end" {
+            self.ctx.stats.fault(fault.name());
+        }
         match fault {
             Fault::Crash { who, restart } => {
                 if let Some(node) = self.who(who) {
@@ -187,7 +189,9 @@ impl World {
         for (slot, event, record) in missing {
             self.ctx.violated(
                 Invariant::EventsKept,
-                format_args!("a client has event {event} of slot {slot}; neither owner nor in-sync second has: {record:?}"),
+                format_args!(
+                    "a client has event {event} of slot {slot}; neither owner nor in-sync second has: {record:?}"
+                ),
             );
         }
     }

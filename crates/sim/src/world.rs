@@ -121,7 +121,10 @@ impl World {
             let silent = self.clients.silent_slots();
             if !silent.is_empty() {
                 let slots: Vec<u16> = silent.iter().map(|slot| slot.get()).collect();
-                self.ctx.violated(Invariant::ServesAgain, format_args!("slots {slots:?} answer nothing 10 s after the last fault"));
+                self.ctx.violated(
+                    Invariant::ServesAgain,
+                    format_args!("slots {slots:?} answer nothing 10 s after the last fault"),
+                );
             }
         }
         if self.ctx.now >= calm_at + SERVES_WITHIN + ENDING_MAX && !self.clients.all_ended() {

@@ -27,7 +27,7 @@ fn a_calm_run_loses_nothing() {
 
 #[test]
 fn seeds_hold() {
-    for seed in 1..=16 {
+    for seed in 1..=12 {
         assert_holds(&run(&Options::of_seed(seed)));
     }
 }
@@ -45,8 +45,8 @@ fn one_seed_gives_one_trace() {
 #[test]
 fn defects_are_found() {
     // Those that the first seeds show; the others take more time than a unit test has.
-    for defect in [Defect::NoFence, Defect::BytesBeforeCopy, Defect::UnsafeReplayed, Defect::StaleEdgeAccepted] {
-        assert!(search::find(defect, 1, 20).report.is_some(), "{defect}");
+    for defect in [Defect::NoFence, Defect::BytesBeforeCopy, Defect::UnsafeReplayed, Defect::TermUnchecked] {
+        assert!(search::find(defect, 1, 10).report.is_some(), "{defect}");
     }
 }
 

@@ -35,7 +35,7 @@ pub(super) async fn follow(shared: Arc<Shared>, mut desk: Desk) {
             }
             desk.look(&map.slots);
             let map = Arc::new(map);
-            shared.map.send_replace(map.clone());
+            shared.maps.publish(map.clone());
             published = Some(map);
         }
         shared.dealt.send_if_modified(|dealt| std::mem::replace(dealt, index) != index);
@@ -62,7 +62,8 @@ pub(super) async fn register(shared: Arc<Shared>) {
         match shared.raft.submit(command).await {
             Ok(_) => {
                 shared.registered.send_replace(true);
-                return;
+                // Its work is done; a part that ends would be missed.
+                return std::future::pending().await;
             }
             Err(WriteError::Refused(refusal)) => {
                 tracing::error!(%refusal, run = %me, "this node may not take part in the cluster");

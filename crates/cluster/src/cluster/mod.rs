@@ -14,11 +14,13 @@ use crate::status::{MemberStatus, Status};
 use crate::switchboard::Switchboard;
 use enfilade_registry::{Command, Run, Writer};
 use enfilade_session::Node;
+use enfilade_session::slots::Slots as _;
 use running::{Running, STOP_LIMIT};
 use shared::Shared;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// Between two attempts to register, or to ask for a drain.
 const REGISTER_AGAIN: Duration = Duration::from_millis(200);
@@ -43,7 +45,7 @@ impl Cluster {
 
     /// Whom gossip sees now: links and loads follow.
     pub fn set_roster(&self, seen: Vec<Seen>) {
-        let map = self.shared.map.borrow().clone();
+        let map = self.shared.maps.now();
         self.shared.roster.see(seen, &map);
     }
 
@@ -58,7 +60,7 @@ impl Cluster {
         let shared = &self.shared;
         let mut registered = shared.registered.subscribe();
         let _ = registered.wait_for(|registered| *registered).await; // The sender lives as long as this.
-        let mut map = shared.map.subscribe();
+        let mut map = shared.maps.watch();
         let _ = map.wait_for(|map| map.slots.records().iter().all(|record| record.owner.is_some())).await;
         let mut changed = shared.slots.changed();
         while shared.config.registration.roles.owner && !shared.slots.has_lease() {
@@ -72,7 +74,7 @@ impl Cluster {
     #[must_use]
     pub fn status(&self) -> Status {
         let shared = &self.shared;
-        let (map, raft) = (shared.map.borrow().clone(), shared.raft.status());
+        let (map, raft) = (shared.maps.now(), shared.raft.status());
         let (leader, is_leader) = {
             let raft = raft.borrow();
             (raft.leader, raft.is_leader)
@@ -105,27 +107,31 @@ impl Cluster {
         }
     }
 
-    /// Asks the others to take everything over, and waits until this node is neither owner nor second of anything;
-    /// then lets another node lead. False when that took longer, or nobody else is there to take it.
+    /// Asks the others to take everything over, and waits until this node is neither owner nor second of anything, and
+    /// that calls under way have ended; then lets another node lead. False when that took longer, or nobody else is there
+    /// to take it.
     pub async fn drain(&self, within: Duration) -> bool {
         let (shared, me) = (&self.shared, self.shared.config.me);
+        let until = Instant::now() + within;
         let asked = async {
             while shared.raft.submit(Command::Drain { node: me.node, on: true }).await.is_err() {
                 tokio::time::sleep(REGISTER_AGAIN).await;
             }
             let is_empty = |map: &Map| !map.slots.records().iter().any(|record| record.names(me));
             let nobody = |map: &Map| !map.members.owners().any(|run| map.members.takes_slots(run));
-            let mut map = shared.map.subscribe();
+            let mut map = shared.maps.watch();
             let ended = map.wait_for(|map| is_empty(map) || nobody(map)).await;
             ended.is_ok_and(|map| is_empty(&map))
         };
-        let emptied = tokio::time::timeout(within, asked).await.unwrap_or(false);
-        if emptied && shared.raft.is_leader() {
-            if let Err(error) = shared.raft.step_down(STEP_DOWN).await {
-                tracing::debug!(%error, "nobody else leads the registry yet");
-            }
+        let emptied = tokio::time::timeout_at(until, asked).await.unwrap_or(false);
+        let finished = emptied && tokio::time::timeout_at(until, shared.finishers.idle()).await.is_ok();
+        if emptied
+            && shared.raft.is_leader()
+            && let Err(error) = shared.raft.step_down(STEP_DOWN).await
+        {
+            tracing::debug!(%error, "nobody else leads the registry yet");
         }
-        emptied
+        finished
     }
 
     /// How much this node has to do, to be told to others.

@@ -1,14 +1,15 @@
 //! A cluster node before it runs: its sessions need its slots, and it needs its sessions.
 
+use super::Cluster;
 use super::follow::{follow, register};
 use super::running::Running;
 use super::shared::Shared;
-use super::Cluster;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::duty::{Held, Inbox, Lanes, SecondCopies, Wires};
+use crate::finish::Finishers;
 use crate::leader::{Beat, Beats, Leading};
-use crate::map::{Loads, Map};
+use crate::map::{Loads, Map, Maps};
 use crate::roster::Roster;
 use crate::router::{Local, Router};
 use crate::switchboard::{self, Switchboard};
@@ -47,11 +48,13 @@ impl Prepared {
         config.timing.check()?;
         let tasks = TaskTracker::new();
         let slots = Arc::new(OwnSlots::new(clock.clone()));
-        let map = watch::Sender::new(Arc::new(Map { slots: raft.slot_table(), members: raft.members() }));
+        let maps = Arc::new(Maps::new(Map { slots: raft.slot_table(), members: raft.members() }));
         let loads = Arc::new(Loads::default());
         let roster = Roster::new(mesh.clone(), loads.clone());
         let (beats, beating) = Beats::new();
         let (inbox, wires) = (Arc::new(Inbox::default()), Arc::new(Wires::new(mesh.clone(), tasks.clone())));
+        let stop = CancellationToken::new();
+        let finishers = Finishers::new(Some(mesh.clone()), keys.clone(), inbox.clone(), tasks.clone(), stop.clone());
         let lanes = Lanes::new(clock.clone(), config.timing.copy_ms, wires.clone(), inbox.clone());
         let held = Arc::new(Held::new(keys.clone()));
         let ended = held.clone();
@@ -63,7 +66,7 @@ impl Prepared {
             keys,
             clock,
             slots,
-            map,
+            maps,
             roster,
             loads,
             registered: watch::Sender::new(false),
@@ -72,9 +75,10 @@ impl Prepared {
             held,
             inbox,
             wires,
+            finishers,
             tasks,
             asked: TaskTracker::new(),
-            stop: CancellationToken::new(),
+            stop,
         };
         Ok(Self { shared: Arc::new(shared), beats, beating })
     }
@@ -99,9 +103,10 @@ impl Prepared {
         switchboard.connect(switchboard::Parts {
             server: shared.server(local.clone()),
             listener: shared.listener(),
+            heir: shared.heir(node.clone()),
             beats: beats.clone(),
         });
-        let router = Arc::new(Router::new(shared.router_parts(local)));
+        let router = Router::new(shared.router_parts(local));
         let parts = Running::new(shared.tasks.clone(), shared.stop.clone());
         let here = Handle::current();
         let control = shared.config.control.clone().unwrap_or_else(|| here.clone());

@@ -3,8 +3,9 @@
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::duty::{Desk, Held, Inbox, Lanes, Listener, Proposals, Sessions, Tools, Wires};
+use crate::finish::{Finishers, Heir};
 use crate::leader::Beats;
-use crate::map::{Loads, Map};
+use crate::map::{Loads, Map, Maps};
 use crate::roster::Roster;
 use crate::router::{Local, MeshDoors, Parts};
 use crate::serve::Server;
@@ -12,6 +13,7 @@ use crate::tenure::{Lease, OwnSlots};
 use enfilade_mesh::Mesh;
 use enfilade_raft::Raft;
 use enfilade_registry::{NodeId, SessionKeys};
+use enfilade_session::Node;
 use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -25,7 +27,7 @@ pub(super) struct Shared {
     pub(super) keys: Arc<SessionKeys>,
     pub(super) clock: Clock,
     pub(super) slots: Arc<OwnSlots>,
-    pub(super) map: watch::Sender<Arc<Map>>,
+    pub(super) maps: Arc<Maps>,
     pub(super) roster: Roster,
     pub(super) loads: Arc<Loads>,
     pub(super) registered: watch::Sender<bool>,
@@ -35,6 +37,7 @@ pub(super) struct Shared {
     pub(super) held: Arc<Held>,
     pub(super) inbox: Arc<Inbox>,
     pub(super) wires: Arc<Wires>,
+    pub(super) finishers: Arc<Finishers>,
     /// Ends with the node.
     pub(super) tasks: TaskTracker,
     /// Messages of other nodes in work.
@@ -55,7 +58,7 @@ impl Shared {
                 let slots = self.slots.clone();
                 Box::new(move || slots.alone_ms())
             },
-            map: self.map.subscribe(),
+            maps: self.maps.clone(),
             loads: self.loads.clone(),
             keys: self.keys.clone(),
             servers: self.config.servers.clone(),
@@ -92,6 +95,16 @@ impl Shared {
         })
     }
 
+    pub(super) fn heir(&self, node: Arc<Node>) -> Arc<Heir> {
+        Arc::new(Heir {
+            node,
+            slots: self.slots.clone(),
+            keys: self.keys.clone(),
+            tasks: self.tasks.clone(),
+            stop: self.stop.clone(),
+        })
+    }
+
     pub(super) fn desk(&self, sessions: Arc<dyn Sessions>) -> Desk {
         let tools = Tools {
             clock: self.clock.clone(),
@@ -101,6 +114,7 @@ impl Shared {
             inbox: self.inbox.clone(),
             wires: self.wires.clone(),
             sessions,
+            finishers: self.finishers.clone(),
         };
         Desk::new(self.config.me, self.config.timing, tools, Proposals::new(self.raft.clone()))
     }

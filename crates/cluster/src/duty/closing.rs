@@ -1,5 +1,5 @@
-//! The end of a move's copying: a slot is frozen in a moment in which none of its calls is under way, so that none has
-//! to be finished elsewhere.
+//! The end of a move's copying: a slot is frozen in a moment in which every call under way has a stream with which
+//! another node can go on.
 //!
 //! While it closes, calls under way go on and nothing new begins. If they take too long, it opens again and waits for
 //! another moment; the move's own time limit ends what never comes.
@@ -22,7 +22,7 @@ struct Closing {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// Waits, from then on, for a moment without calls.
+    /// Waits, from then on, for a moment without calls that can go nowhere else.
     Open { from_ms: u64 },
     /// Nothing new begins, since then.
     Closed { since_ms: u64 },
@@ -35,7 +35,7 @@ pub(super) enum Close {
     Shut(Fence),
     /// Begin anew.
     Open(Fence),
-    /// No call is under way: freeze, seal, and say [`DutyEvent::Frozen`].
+    /// Every call can be handed over: freeze, seal, and say [`DutyEvent::Frozen`].
     Freeze(Fence, MoveId),
 }
 
@@ -63,12 +63,13 @@ impl Closings {
         self.closing.is_empty()
     }
 
-    /// Time passed; `in_flight` says how many calls of a slot are under way.
-    pub(super) fn tick(&mut self, now_ms: u64, in_flight: impl Fn(Slot) -> usize) -> Vec<Close> {
+    /// Time passed; `fixed` says how many calls of a slot cannot be handed over: at all, or, where the slot is closed,
+    /// for now.
+    pub(super) fn tick(&mut self, now_ms: u64, fixed: impl Fn(Slot, bool) -> usize) -> Vec<Close> {
         let mut todo = Vec::new();
         let frozen = &mut self.frozen;
         self.closing.retain(|slot, closing| {
-            let idle = in_flight(*slot) == 0;
+            let idle = fixed(*slot, matches!(closing.stage, Stage::Closed { .. })) == 0;
             match closing.stage {
                 Stage::Open { from_ms } if idle && now_ms >= from_ms => {
                     closing.stage = Stage::Closed { since_ms: now_ms };
@@ -108,14 +109,14 @@ mod tests {
         let fence = Fence { slot: Slot::new(5).expect("a slot"), term: Term(1) };
         let mut closings = Closings::default();
         closings.begin(0, fence, MoveId(7));
-        assert_eq!(closings.tick(10, |_| 1), [], "a call is under way");
-        assert_eq!(closings.tick(20, |_| 0), [Close::Shut(fence)]);
-        assert_eq!(closings.tick(30, |_| 1), [], "one had passed the door");
-        assert_eq!(closings.tick(20 + CLOSED_MS, |_| 1), [Close::Open(fence)]);
-        assert_eq!(closings.tick(30 + CLOSED_MS, |_| 0), [], "open for a while");
+        assert_eq!(closings.tick(10, |_, _| 1), [], "a call is under way");
+        assert_eq!(closings.tick(20, |_, _| 0), [Close::Shut(fence)]);
+        assert_eq!(closings.tick(30, |_, _| 1), [], "one had passed the door");
+        assert_eq!(closings.tick(20 + CLOSED_MS, |_, _| 1), [Close::Open(fence)]);
+        assert_eq!(closings.tick(30 + CLOSED_MS, |_, _| 0), [], "open for a while");
         let again = 20 + CLOSED_MS + OPEN_MS;
-        assert_eq!(closings.tick(again, |_| 0), [Close::Shut(fence)]);
-        assert_eq!(closings.tick(again + 1, |_| 0), [Close::Freeze(fence, MoveId(7))]);
+        assert_eq!(closings.tick(again, |_, _| 0), [Close::Shut(fence)]);
+        assert_eq!(closings.tick(again + 1, |_, _| 0), [Close::Freeze(fence, MoveId(7))]);
         assert!(closings.is_empty());
         assert_eq!((closings.end(fence.slot), closings.end(fence.slot)), (Some(again), None));
     }

@@ -12,11 +12,12 @@ use super::proposals::Proposals;
 use super::sessions::Sessions;
 use super::wires::Wires;
 use crate::clock::Clock;
+use crate::finish::Finishers;
 use crate::tenure::{OwnSlots, State};
 use crate::wire::Word;
 use enfilade_registry::copy::Lane;
 use enfilade_registry::duty::{Duty, DutyAction, DutyEvent};
-use enfilade_registry::{Fence, MOVING_MAX, Run, Slot, SlotTable, Timing};
+use enfilade_registry::{Fence, MOVING_MAX, MoveId, Run, Slot, SlotTable, Timing};
 use enfilade_session::copy::Confirm;
 use std::sync::Arc;
 
@@ -29,6 +30,7 @@ pub(crate) struct Tools {
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) wires: Arc<Wires>,
     pub(crate) sessions: Arc<dyn Sessions>,
+    pub(crate) finishers: Arc<Finishers>,
 }
 
 pub(crate) struct Desk {
@@ -45,9 +47,9 @@ pub(crate) struct Desk {
 }
 
 impl Tools {
-    /// What there is of a slot, before its sessions end: it may become a copy.
+    /// What there is of a slot as it is frozen: it may become a copy. What its calls say from now on is not of it.
     fn keep(&self, slot: Slot) {
-        self.held.keep(slot, [self.held.leftover(slot), self.sessions.snapshot(slot)].concat());
+        self.held.keep(slot, [self.held.leftover(slot), self.sessions.freeze(slot)].concat());
     }
 }
 
@@ -102,7 +104,11 @@ impl Desk {
     /// Time passed: expected every 100 ms.
     pub(crate) fn tick(&mut self) {
         self.tools.lanes.tick();
-        Slot::all().for_each(|slot| self.event(slot, DutyEvent::Tick));
+        for slot in Slot::all() {
+            if self.duties[usize::from(slot.get())].waits() {
+                self.event(slot, DutyEvent::Tick);
+            }
+        }
         self.settle();
     }
 
@@ -120,12 +126,14 @@ impl Desk {
 
     fn close(&mut self) {
         let (now_ms, sessions) = (self.now_ms(), self.tools.sessions.clone());
-        for close in self.closings.tick(now_ms, |slot| sessions.in_flight_of(slot)) {
+        let fixed = |slot, closed| if closed { sessions.commit(slot) } else { sessions.stuck_of(slot) };
+        for close in self.closings.tick(now_ms, fixed) {
             match close {
                 Close::Shut(fence) => self.tools.slots.change(fence, State::Serving, State::Closed),
                 Close::Open(fence) => self.tools.slots.change(fence, State::Closed, State::Serving),
                 Close::Freeze(fence, id) => {
                     self.tools.slots.change(fence, State::Closed, State::Frozen);
+                    self.tools.keep(fence.slot);
                     if let Some(digest) = self.tools.lanes.seal(fence.slot, Lane::Move(id)) {
                         self.event(fence.slot, frozen(id, digest));
                     }
@@ -179,35 +187,37 @@ impl Desk {
                 // In this order nothing of the slot is seen under a term that is over.
                 tools.lanes.renew(new);
                 tools.sessions.renew(new);
+                tools.held.keep(slot, Vec::new());
                 tools.slots.set(new, State::Serving);
             }
             DutyAction::Release { .. } => drop(self.release(slot)),
-            DutyAction::HandOver { id, .. } => {
-                tools.keep(slot);
-                // No call was under way when the slot was frozen: there is nothing to finish.
-                let paused = self.release(slot);
-                self.moved.extend(paused);
-                return Some(DutyEvent::Finished(id));
-            }
-            DutyAction::FinishOver { .. } => {}
+            DutyAction::HandOver { id, to, .. } => return self.hand_over(slot, id, to),
+            DutyAction::FinishOver { id } => tools.finishers.end(slot, id),
             DutyAction::CopyTo { fence, lane, to, adopted: true } => tools.lanes.adopt(fence, lane, to),
             DutyAction::CopyTo { fence, lane, to, adopted: false } => {
                 tools.lanes.begin(fence, lane, to);
                 self.tell(slot);
             }
             DutyAction::CopyEnds { lane } => tools.lanes.end(slot, lane),
-            DutyAction::Adopt { lane, term } => {
-                // A node that was frozen and missed what came since still has it.
-                if tools.slots.is_owned(slot) {
-                    tools.keep(slot);
-                }
-                tools.held.adopt(slot, lane, term);
-            }
+            // What was kept when the slot was frozen.
+            DutyAction::Adopt { lane, term } => tools.held.adopt(slot, lane, term),
             DutyAction::Forget { lane } => tools.held.forget(slot, lane),
             DutyAction::Freeze { fence, id, .. } => self.closings.begin((tools.clock)(), fence, id),
             DutyAction::Send { to, message } => tools.wires.say(to.node, Word::Peer(slot, message)),
             DutyAction::Propose(command) => self.proposals.add(command),
         }
+        None
+    }
+
+    /// The slot was moved; calls under way are finished for its new owner.
+    fn hand_over(&mut self, slot: Slot, id: MoveId, to: Run) -> Option<DutyEvent> {
+        let term = self.duties[usize::from(slot.get())].record().term;
+        // Before anybody learns that the slot is another node's: what is under way goes on.
+        let calls = self.tools.sessions.hand_over(slot, term);
+        let paused = self.release(slot);
+        self.moved.extend(paused);
+        let Some(calls) = calls else { return Some(DutyEvent::Finished(id)) };
+        self.tools.finishers.start(Fence { slot, term }, id, to, calls);
         None
     }
 

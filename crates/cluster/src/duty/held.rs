@@ -22,6 +22,8 @@ struct OfSlot {
     target: Part,
     /// What sessions that nobody has taken up yet go on with.
     inherited: Book,
+    /// It came with a planned move: the former owner finishes calls of it.
+    moved: bool,
     /// What this node had when it handed the slot over: its copy, unless it is told a later one.
     kept: Book,
 }
@@ -57,7 +59,13 @@ impl Part {
 
 impl Held {
     pub(crate) fn new(keys: Arc<SessionKeys>) -> Self {
-        let of_slot = |slot| OfSlot { second: Part::new(slot), target: Part::new(slot), inherited: Book::default(), kept: Book::default() };
+        let of_slot = |slot| OfSlot {
+            second: Part::new(slot),
+            target: Part::new(slot),
+            inherited: Book::default(),
+            moved: false,
+            kept: Book::default(),
+        };
         let slots: Box<[_]> = Slot::all().map(|slot| Mutex::new(of_slot(slot))).collect();
         debug_assert_eq!(slots.len(), usize::from(SLOTS));
         Self { keys, slots }
@@ -105,6 +113,7 @@ impl Held {
         };
         let (second, target) = (of_slot.second.clear(), of_slot.target.clear());
         of_slot.kept = Book::default();
+        of_slot.moved = matches!(origin, Origin::Move(_));
         of_slot.inherited = match (complete, origin) {
             (Some(true), Origin::Copy(_)) => second,
             (Some(true), Origin::Move(_)) => target,
@@ -151,7 +160,7 @@ impl Held {
         let mut of_slot = self.of(session.slot()).lock();
         let copy = of_slot.inherited.session(session)?;
         of_slot.inherited.forget(session);
-        Some(copy)
+        Some(if of_slot.moved { copy.moved() } else { copy })
     }
 
     /// What was inherited and nobody has taken up yet, as entries.
@@ -159,16 +168,15 @@ impl Held {
         let of_slot = self.of(slot).lock();
         let sessions = of_slot.inherited.sessions(slot);
         let copies = sessions.filter_map(|session| Some((session, of_slot.inherited.session(&session)?)));
-        let entries = copies.flat_map(|(session, copy)| {
-            copy.changes().into_iter().map(move |change| CopyEntry { session, change })
-        });
+        let entries = copies
+            .flat_map(|(session, copy)| copy.changes().into_iter().map(move |change| CopyEntry { session, change }));
         entries.collect()
     }
 
     /// A session has ended.
     pub(crate) fn ended(&self, session: &SessionId) {
         let mut of_slot = self.of(session.slot()).lock();
-        let OfSlot { second, target, inherited, kept } = &mut *of_slot;
+        let OfSlot { second, target, inherited, kept, .. } = &mut *of_slot;
         [&mut second.book, &mut target.book, inherited, kept].into_iter().for_each(|book| book.forget(session));
     }
 }

@@ -306,11 +306,5 @@ fn alone(ended: Option<Filling>) {
 }
 
 fn no_step() -> Step<Bytes, Pending> {
-    Step {
-        send: Vec::new(),
-        confirmed: Vec::new(),
-        caught_up: false,
-        given_up: false,
-        overflow: false,
-    }
+    Step { send: Vec::new(), confirmed: Vec::new(), caught_up: false, given_up: false, overflow: false }
 }

@@ -17,7 +17,7 @@ mod words;
 
 pub(crate) use desk::{Desk, Tools};
 pub(crate) use held::Held;
-pub(crate) use inbox::Inbox;
+pub(crate) use inbox::{Happened, Inbox};
 pub(crate) use lanes::Lanes;
 pub(crate) use proposals::Proposals;
 pub(crate) use sessions::Sessions;

@@ -12,9 +12,12 @@ use std::sync::Arc;
 /// Commands without an answer; beyond that the rest waits for its next time.
 const PROPOSED_MAX: usize = 32;
 
+/// Slots whose second is, or is not, in sync.
+type InSync = BTreeMap<(Run, bool), Vec<(Slot, Term, CopyId)>>;
+
 pub(crate) struct Proposals {
     writer: Arc<dyn Writer>,
-    in_sync: BTreeMap<(Run, bool), Vec<(Slot, Term, CopyId)>>,
+    in_sync: InSync,
     done: Vec<(Slot, MoveId)>,
     aborted: Vec<(Slot, MoveId)>,
     proposed: FuturesUnordered<BoxFuture<'static, ()>>,

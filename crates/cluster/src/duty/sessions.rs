@@ -3,14 +3,17 @@
 use enfilade_registry::{Fence, Slot, Term};
 use enfilade_session::Node;
 use enfilade_session::copy::CopyEntry;
+use enfilade_session::finish::Finishing;
 
 /// See [`Node`]'s methods of the same names.
 pub(crate) trait Sessions: Send + Sync {
     fn release(&self, slot: Slot, term: Term);
     fn renew(&self, fence: Fence);
     fn tell_second(&self, slot: Slot);
-    fn snapshot(&self, slot: Slot) -> Vec<CopyEntry>;
-    fn in_flight_of(&self, slot: Slot) -> usize;
+    fn stuck_of(&self, slot: Slot) -> usize;
+    fn commit(&self, slot: Slot) -> usize;
+    fn freeze(&self, slot: Slot) -> Vec<CopyEntry>;
+    fn hand_over(&self, slot: Slot, term: Term) -> Option<Finishing>;
 }
 
 impl Sessions for Node {
@@ -26,11 +29,19 @@ impl Sessions for Node {
         Self::tell_second(self, slot);
     }
 
-    fn snapshot(&self, slot: Slot) -> Vec<CopyEntry> {
-        Self::snapshot(self, slot)
+    fn stuck_of(&self, slot: Slot) -> usize {
+        Self::stuck_of(self, slot)
     }
 
-    fn in_flight_of(&self, slot: Slot) -> usize {
-        Self::in_flight_of(self, slot)
+    fn commit(&self, slot: Slot) -> usize {
+        Self::commit(self, slot)
+    }
+
+    fn freeze(&self, slot: Slot) -> Vec<CopyEntry> {
+        Self::freeze(self, slot)
+    }
+
+    fn hand_over(&self, slot: Slot, term: Term) -> Option<Finishing> {
+        Self::hand_over(self, slot, term)
     }
 }

@@ -7,6 +7,7 @@ use super::lanes::Lanes;
 use super::proposals::Proposals;
 use super::sessions::Sessions;
 use super::words::Listener;
+use crate::finish::Finishers;
 use crate::tenure::OwnSlots;
 use crate::wire;
 use enfilade_registry::{
@@ -14,6 +15,7 @@ use enfilade_registry::{
     plan,
 };
 use enfilade_session::copy::{Confirm, CopyChange, CopyEntry, SessionCopy};
+use enfilade_session::finish::Finishing;
 use enfilade_session::slots::{Held as Holds, Slots};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -47,12 +49,26 @@ impl Sessions for Scripted {
         self.snapshot(slot).iter().for_each(|entry| lanes.append(fence, entry, Confirm::nobody()));
     }
 
-    fn snapshot(&self, slot: Slot) -> Vec<CopyEntry> {
-        self.entries.lock().get(&slot).cloned().unwrap_or_default()
+    fn freeze(&self, slot: Slot) -> Vec<CopyEntry> {
+        self.snapshot(slot)
     }
 
-    fn in_flight_of(&self, _: Slot) -> usize {
+    fn stuck_of(&self, _: Slot) -> usize {
         self.in_flight.load(Ordering::Relaxed)
+    }
+
+    fn commit(&self, _: Slot) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    fn hand_over(&self, _: Slot, _: Term) -> Option<Finishing> {
+        None
+    }
+}
+
+impl Scripted {
+    fn snapshot(&self, slot: Slot) -> Vec<CopyEntry> {
+        self.entries.lock().get(&slot).cloned().unwrap_or_default()
     }
 }
 
@@ -147,7 +163,7 @@ impl World {
             for node in &mut self.nodes {
                 node.slots.set_lease(now_ms + 1000);
                 node.desk.beat();
-                if now_ms % 100 == 0 {
+                if now_ms.is_multiple_of(100) {
                     node.desk.tick();
                 }
             }
@@ -202,6 +218,8 @@ fn node(run: Run, now_ms: &Arc<AtomicU64>, registry: &Arc<MemoryRegistry>, keys:
         tasks: tokio_util::task::TaskTracker::new(),
         stop: tokio_util::sync::CancellationToken::new(),
     });
+    let (tasks, stop) = (listener.tasks.clone(), listener.stop.clone());
+    let finishers = Finishers::new(None, keys.clone(), inbox.clone(), tasks, stop);
     let tools = Tools {
         clock,
         slots: slots.clone(),
@@ -210,6 +228,7 @@ fn node(run: Run, now_ms: &Arc<AtomicU64>, registry: &Arc<MemoryRegistry>, keys:
         inbox,
         wires,
         sessions: sessions.clone(),
+        finishers,
     };
     let desk = Desk::new(run, Timing::default(), tools, Proposals::new(registry.clone()));
     Node { run, desk, slots, held, lanes, sessions, listener }
@@ -284,7 +303,8 @@ fn a_second_that_missed_something_is_not_gone_on_with() {
 fn a_move_hands_everything_over_and_back() {
     let mut world = in_sync();
     for (from, to, term) in [(0, 1, 1), (1, 0, 2)] {
-        let entries = world.nodes[from].sessions.snapshot(World::slot()).len() + world.nodes[from].held.leftover(World::slot()).len();
+        let entries = world.nodes[from].sessions.snapshot(World::slot()).len()
+            + world.nodes[from].held.leftover(World::slot()).len();
         assert!(entries > 0);
         let slots = vec![(World::slot(), Term(term))];
         world.registry.apply(&Command::Move { slots, to: world.nodes[to].run }).expect("moves");

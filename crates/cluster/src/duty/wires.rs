@@ -83,10 +83,10 @@ async fn carry(mesh: Mesh, node: NodeId, mut words: mpsc::Receiver<Word>) {
     let mut exchange: Option<Exchange> = None;
     while let Some(first) = words.recv().await {
         let payload = gather(first, &mut words);
-        if let Some(open) = &mut exchange {
-            if open.send(payload.clone(), false).await.is_ok() {
-                continue;
-            }
+        if let Some(open) = &mut exchange
+            && open.send(payload.clone(), false).await.is_ok()
+        {
+            continue;
         }
         exchange = begin(&mesh, node, payload).await;
     }

@@ -8,8 +8,6 @@ use futures::stream::FuturesUnordered;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// Between two proposals of the plan, in ms.
-const PLAN_MS: u64 = 100;
 /// How long the first owner of a new cluster waits for the others, in ms: else it gets all slots.
 const FOUNDING_MS: u64 = 2000;
 /// How long a new leader waits for other owners before it gives slots away, in ms. Below half of the time after which a
@@ -28,7 +26,6 @@ pub(crate) enum Done {
 pub(crate) struct Duties {
     raft: Arc<Raft>,
     since_ms: u64,
-    planned_ms: u64,
     ticked_ms: u64,
     /// What was proposed and not answered yet: one of each kind, one per run that is taken from.
     pub(crate) proposed: FuturesUnordered<BoxFuture<'static, Done>>,
@@ -36,6 +33,8 @@ pub(crate) struct Duties {
     planning: bool,
     ticking: bool,
     seen: Option<(u64, Arc<Members>)>,
+    /// For what there was nothing to plan.
+    settled: Option<(u64, Arc<Members>, Vec<Run>)>,
     late: LateMoves,
     move_ms: u64,
     /// All owners were live at the same time since this node leads.
@@ -47,13 +46,13 @@ impl Duties {
         Self {
             raft,
             since_ms: now_ms,
-            planned_ms: now_ms,
             ticked_ms: now_ms,
             proposed: FuturesUnordered::new(),
             taking: BTreeSet::new(),
             planning: false,
             ticking: false,
             seen: None,
+            settled: None,
             late: LateMoves::default(),
             move_ms,
             all_here: false,
@@ -67,14 +66,13 @@ impl Duties {
         let (table, members) = (self.raft.slot_table(), self.raft.members());
         self.observe(keeper, now_ms, &table, &members);
         let live = keeper.live(now_ms);
-        self.all_here = self.all_here || members.owners().all(|run| live.contains(&run));
+        self.all_here = self.all_here || self.is_complete(&members, &live);
         // After a restart of all, the first that is back shall not get everything.
         if self.all_here || now_ms >= self.since_ms + RESTART_MS {
             self.take(keeper, now_ms, applied);
         }
-        if !self.planning && self.taking.is_empty() && now_ms >= self.planned_ms + PLAN_MS {
-            self.planned_ms = now_ms;
-            self.plan(keeper, now_ms, &table, &members);
+        if !self.planning && self.taking.is_empty() {
+            self.plan(now_ms, &table, &members, live);
         }
         if !self.ticking && now_ms >= self.ticked_ms + TICK_MS {
             self.ticking = true;
@@ -84,6 +82,12 @@ impl Duties {
                 Done::Ticked(now_ms, done)
             }));
         }
+    }
+
+    /// Whether every voter has registered, and every owner is live.
+    fn is_complete(&self, members: &Members, live: &[Run]) -> bool {
+        let registered = self.raft.status().borrow().voters.iter().all(|voter| members.get(*voter).is_some());
+        registered && members.owners().all(|run| live.contains(&run))
     }
 
     fn observe(&mut self, keeper: &mut Keeper, now_ms: u64, table: &SlotTable, members: &Arc<Members>) {
@@ -105,14 +109,20 @@ impl Duties {
         }
     }
 
-    fn plan(&mut self, keeper: &Keeper, now_ms: u64, table: &SlotTable, members: &Members) {
-        let live = keeper.live(now_ms);
+    fn plan(&mut self, now_ms: u64, table: &SlotTable, members: &Arc<Members>, live: Vec<Run>) {
         if table.version() == 0 && !self.all_here && now_ms < self.since_ms + FOUNDING_MS {
+            return;
+        }
+        let settled = |(version, known, runs): &(u64, Arc<Members>, Vec<Run>)| {
+            *version == table.version() && Arc::ptr_eq(known, members) && *runs == live
+        };
+        if table.moving() == 0 && self.settled.as_ref().is_some_and(settled) {
             return;
         }
         let mut commands: Vec<Command> = self.late.look(now_ms, table, self.move_ms).into_iter().collect();
         commands.extend(plan(table, members, &live));
         if commands.is_empty() {
+            self.settled = Some((table.version(), members.clone(), live));
             return;
         }
         self.planning = true;

@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
 /// How often it is looked who was lost and what is to be proposed.
-const POLL: Duration = Duration::from_millis(100);
+const POLL: Duration = Duration::from_millis(50);
 /// How long a quorum may take to answer.
 const ROUND_WITHIN: Duration = Duration::from_millis(1000);
 

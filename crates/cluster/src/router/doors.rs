@@ -53,8 +53,8 @@ impl Doors for MeshDoors {
                 within: None,
                 traceparent: None,
                 payload: message,
-                // Not the last, so that the owner notices when this side gives up.
-                last: false,
+                // The owner notices that this side gives up by the reset that dropping the exchange sends.
+                last: true,
             };
             let mut exchange = self.0.open(to, open).await.map_err(|_| Failed::NotSent)?;
             let first = match exchange.next().await {

@@ -8,7 +8,7 @@ use super::seen::Seen;
 use crate::wire;
 use bytes::Bytes;
 use enfilade_registry::Fence;
-use enfilade_session::stream::Event;
+use enfilade_session::stream::{Event, EventId};
 use futures::Stream;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
@@ -27,6 +27,11 @@ pub(crate) struct RemoteEvents {
     seen: Arc<Seen>,
     /// What to say when the stream is lost, as long as the client cannot resume it.
     unknown: Option<Bytes>,
+    /// The last event that came, or where the stream began, if it can be gone on with elsewhere.
+    position: Option<EventId>,
+    moved: bool,
+    /// Whether a stream that breaks goes on elsewhere.
+    is_elsewhere: Box<dyn Fn() -> bool + Send>,
 }
 
 impl RemoteEvents {
@@ -38,7 +43,25 @@ impl RemoteEvents {
         seen: Arc<Seen>,
         unknown: Option<Bytes>,
     ) -> Self {
-        Self { payloads: Some(payloads), superseded, ready: VecDeque::new(), fence, seen, unknown }
+        let (ready, is_elsewhere) = (VecDeque::new(), Box::new(|| false));
+        let payloads = Some(payloads);
+        Self { payloads, superseded, ready, fence, seen, unknown, position: None, moved: false, is_elsewhere }
+    }
+
+    /// The stream begins after this event; `is_elsewhere` says whether its slot was moved.
+    pub(crate) fn follow(mut self, after: Option<EventId>, is_elsewhere: impl Fn() -> bool + Send + 'static) -> Self {
+        (self.position, self.is_elsewhere) = (after, Box::new(is_elsewhere));
+        self
+    }
+
+    /// Once it has ended: whether it goes on at another node, because its slot was moved.
+    pub(crate) fn is_moved(&self) -> bool {
+        self.moved
+    }
+
+    /// After which event.
+    pub(crate) fn position(&self) -> Option<EventId> {
+        self.position
     }
 
     /// Takes one payload in.
@@ -47,13 +70,15 @@ impl RemoteEvents {
         if self.fence.is_some_and(|fence| !self.seen.accept(fence)) {
             return Err(Lost);
         }
-        let events = wire::decode_events(payload?).map_err(|error| {
+        let (events, moved) = wire::decode_events(payload?).map_err(|error| {
             tracing::error!(%error, "an owner's events are not understood");
             Lost
         })?;
         if events.iter().any(|event| event.id.is_some()) {
             self.unknown = None;
         }
+        self.moved |= moved;
+        self.position = events.iter().rev().find_map(|event| event.id).or(self.position);
         self.ready.extend(events);
         Ok(())
     }
@@ -81,7 +106,9 @@ impl Stream for RemoteEvents {
             };
             if self.take(payload).is_err() {
                 self.payloads = None;
-                return Poll::Ready(self.unknown.take().map(|data| Event { id: None, data }));
+                self.moved |= (self.is_elsewhere)();
+                let unknown = self.unknown.take().filter(|_| !self.moved);
+                return Poll::Ready(unknown.map(|data| Event { id: None, data }));
             }
         }
     }
@@ -91,7 +118,6 @@ impl Stream for RemoteEvents {
 mod tests {
     use super::*;
     use enfilade_registry::{Slot, Term};
-    use enfilade_session::stream::EventId;
     use futures::{FutureExt, StreamExt};
 
     fn event(id: Option<u64>, data: &'static str) -> Event {

@@ -5,7 +5,7 @@
 
 mod doors;
 mod events;
-mod here;
+mod follow;
 mod hold;
 mod said;
 mod seen;
@@ -18,7 +18,7 @@ use doors::Lost;
 pub(crate) use doors::{Answered, Doors, Failed, MeshDoors};
 
 use crate::ask::{Ask, What};
-use crate::map::{Loads, Map, superseded};
+use crate::map::{Loads, Maps};
 use crate::wire::Head;
 use bytes::Bytes;
 use enfilade_mcp::classify::Modern;
@@ -28,13 +28,12 @@ use enfilade_registry::{Fence, NodeId, NotServed, Run, SessionId, SessionKeys, S
 use enfilade_session::Node;
 use enfilade_session::owner::{Caller, HeaderLookup, Legacy, Owner, Reply, ServerId};
 use enfilade_session::slots::Slots;
-use enfilade_session::stream::EventStream;
 use events::RemoteEvents;
+use follow::{Following, Source};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use seen::Seen;
-use std::sync::Arc;
-use tokio::sync::watch;
+use std::sync::{Arc, Weak};
 use tries::Tries;
 
 /// The owner on this node.
@@ -61,7 +60,7 @@ pub(crate) struct Parts {
     pub(crate) alone_ms: Box<dyn Fn() -> u64 + Send + Sync>,
     /// Beyond that it refuses what needs no slot.
     pub(crate) alone_ms_max: u64,
-    pub(crate) map: watch::Receiver<Arc<Map>>,
+    pub(crate) maps: Arc<Maps>,
     pub(crate) loads: Arc<Loads>,
     pub(crate) keys: Arc<SessionKeys>,
     /// Names of the virtual servers, by [`ServerId`].
@@ -74,6 +73,8 @@ pub(crate) struct Parts {
 pub struct Router {
     parts: Parts,
     seen: Arc<Seen>,
+    /// For streams that are opened again elsewhere.
+    me: Weak<Router>,
 }
 
 /// How one attempt ended.
@@ -88,8 +89,8 @@ const NO_OWNER: Attempt = Attempt::Failed(Failure::NotServed(NotServed::NotOwner
 const LOST: Attempt = Attempt::Failed(Failure::LostBeforeHead);
 
 impl Router {
-    pub(crate) fn new(parts: Parts) -> Self {
-        Self { parts, seen: Arc::new(Seen::new()) }
+    pub(crate) fn new(parts: Parts) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self { parts, seen: Arc::new(Seen::new()), me: me.clone() })
     }
 
     /// For a message of a session: to the owner of its slot.
@@ -109,7 +110,7 @@ impl Router {
             return reply;
         }
         loop {
-            let owner = self.parts.map.borrow().owner(slot);
+            let owner = self.parts.maps.now().owner(slot);
             let attempt = match owner {
                 Some((run, _)) if run == self.parts.me => self.here(ask).await,
                 Some((run, fence)) => self.there(ask, run, Some(fence), tries.message()).await,
@@ -141,8 +142,12 @@ impl Router {
         if here {
             return None;
         }
-        let map = self.parts.map.borrow().clone();
-        let others: Vec<NodeId> = map.owners().filter(|node| *node != self.parts.me.node).collect();
+        let map = self.parts.maps.now();
+        let mut others: Vec<NodeId> = map.owners().filter(|node| *node != self.parts.me.node).collect();
+        let links = self.parts.doors.links();
+        if others.iter().any(|node| links.borrow().contains(node)) {
+            others.retain(|node| links.borrow().contains(node));
+        }
         let node = self.parts.loads.lighter(&others, getrandom::u64().unwrap_or(0))?;
         map.members.run_of(node)
     }
@@ -156,14 +161,17 @@ impl Router {
         match ask.run(&*self.parts.local).await {
             Reply::NotServed(why) => Attempt::Failed(Failure::NotServed(why)),
             Reply::Lost => LOST,
-            Reply::Events { stream, session } => Attempt::Done(here::guarded(stream, session, ask.id())),
+            Reply::Events { stream, session } => {
+                let stream = Following::stream(self.me.clone(), ask, Source::Here(stream));
+                Attempt::Done(Reply::Events { stream, session })
+            }
             reply => Attempt::Done(reply),
         }
     }
 
     async fn there(&self, ask: Ask<'_>, run: Run, fence: Option<Fence>, message: Bytes) -> Attempt {
         let over = || match fence {
-            Some(fence) => superseded(self.parts.map.clone(), fence, run).boxed(),
+            Some(fence) => self.parts.maps.clone().superseded(fence, run).boxed(),
             None => futures::future::pending().boxed(),
         };
         let answered = tokio::select! {
@@ -182,11 +190,11 @@ impl Router {
         if answered.fence.is_some_and(|fence| !self.seen.accept(fence)) {
             return LOST;
         }
-        self.reply(ask, answered, over()).map_or(LOST, Attempt::Done)
+        self.reply(ask, answered, over).map_or(LOST, Attempt::Done)
     }
 
     /// What the edge gets of another node's answer; nothing when it is none.
-    fn reply(&self, ask: Ask<'_>, answered: Answered, over: BoxFuture<'static, ()>) -> Option<Reply> {
+    fn reply(&self, ask: Ask<'_>, answered: Answered, over: impl FnOnce() -> BoxFuture<'static, ()>) -> Option<Reply> {
         let Answered { fence, head, events } = answered;
         let session = |text: Option<String>| text.map(|text| self.parts.keys.verify(&text)).transpose().ok();
         Some(match head {
@@ -196,11 +204,14 @@ impl Router {
             Head::Message { status, body, session: text, retry_after_s } => {
                 Reply::Message { status, body, session: session(text)?, retry_after_s }
             }
-            Head::Events { session: text } => {
+            Head::Events { session: text, after } => {
                 let session = session(text)?;
-                let unknown = ask.id().map(|id| said::unknown_event(id));
-                let events = RemoteEvents::new(events, over, fence, self.seen.clone(), unknown);
-                Reply::Events { stream: EventStream::remote(Box::new(events)), session }
+                let unknown = ask.id().map(said::unknown_event);
+                let maps = self.parts.maps.clone();
+                let elsewhere = move || fence.is_some_and(|fence| maps.now().was_moved(fence));
+                let events = RemoteEvents::new(events, over(), fence, self.seen.clone(), unknown);
+                let source = Source::There(events.follow(after, elsewhere));
+                Reply::Events { stream: Following::stream(self.me.clone(), ask, source), session }
             }
         })
     }

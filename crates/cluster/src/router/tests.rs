@@ -1,16 +1,18 @@
 //! The router against scripted owners: what it does with every answer, and with none.
 
 use super::*;
+use crate::map::Map;
 use crate::wire;
 use enfilade_registry::{Command, Generation, MemoryRegistry, Reader, Roles, Term};
 use enfilade_session::owner::ANONYMOUS;
 use enfilade_session::slots::{AllSlots, Held};
-use enfilade_session::stream::{Event, EventId};
+use enfilade_session::stream::{Event, EventId, EventStream};
 use futures::StreamExt;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 const SAFE: &str = r#"{"jsonrpc":"2.0","id":7,"method":"tools/list"}"#;
@@ -151,9 +153,9 @@ impl Slots for NoSlots {
 /// This node is 1; the slots are those of `owner`.
 struct Test {
     registry: MemoryRegistry,
-    map: watch::Sender<Arc<Map>>,
+    maps: Arc<Maps>,
     owners: Arc<Scripted>,
-    router: Router,
+    router: Arc<Router>,
     session: SessionId,
     alone_ms: Arc<AtomicU64>,
 }
@@ -169,7 +171,7 @@ impl Test {
         if owner != 0 {
             registry.apply(&Command::Assign { live: vec![run(owner)] }).expect("assigned");
         }
-        let map = watch::Sender::new(Arc::new(Map { slots: registry.slot_table(), members: registry.members() }));
+        let maps = Arc::new(Maps::new(Map { slots: registry.slot_table(), members: registry.members() }));
         let owners = Scripted::new(said);
         let keys = Arc::new(SessionKeys::new(1, &[7; 32]).expect("keys"));
         let session = keys.mint(Slot::new(9).expect("a slot"), [1; 16]);
@@ -183,18 +185,18 @@ impl Test {
             slots: if owner == 1 { Arc::new(AllSlots::new(Term(1))) } else { Arc::new(NoSlots::default()) },
             alone_ms: Box::new(move || now.load(Ordering::Relaxed)),
             alone_ms_max: 60_000,
-            map: map.subscribe(),
+            maps: maps.clone(),
             loads: Arc::default(),
             keys,
             servers: vec!["all".into()],
             timing: Timing::default(),
         });
-        Self { registry, map, owners, router, session, alone_ms }
+        Self { registry, maps, owners, router, session, alone_ms }
     }
 
     fn publish(&self) {
         let map = Map { slots: self.registry.slot_table(), members: self.registry.members() };
-        self.map.send_replace(Arc::new(map));
+        self.maps.publish(Arc::new(map));
     }
 
     async fn ask(&self, text: &str) -> Reply {
@@ -217,7 +219,10 @@ fn text(reply: &Reply) -> (u16, String) {
 
 fn is_unknown(reply: &Reply) -> bool {
     let (status, text) = text(reply);
-    status == 200 && text.contains("\"id\":7") && text.contains("outcome is unknown") && text.contains("\"retry\":false")
+    status == 200
+        && text.contains("\"id\":7")
+        && text.contains("outcome is unknown")
+        && text.contains("\"retry\":false")
 }
 
 #[tokio::test(start_paused = true)]
@@ -277,7 +282,9 @@ async fn a_new_owner_is_asked_as_soon_as_it_is_known() {
     let test = Test::new(2, vec![Said::Reply(Reply::NotServed(NotServed::NotReady)), answer("{}")]);
     let take = async {
         tokio::task::yield_now().await;
-        test.registry.apply(&Command::Take { lost: run(2), live: vec![run(3)], epoch: 0, upto: u64::MAX }).expect("taken");
+        test.registry
+            .apply(&Command::Take { lost: run(2), live: vec![run(3)], epoch: 0, upto: u64::MAX })
+            .expect("taken");
         test.publish();
     };
     let (reply, ()) = tokio::join!(test.ask(UNSAFE), take);
@@ -291,7 +298,9 @@ async fn an_answer_of_a_term_that_is_over_is_dropped() {
     assert!(is_unknown(&test.ask(UNSAFE).await));
     let learn = async {
         tokio::task::yield_now().await;
-        test.registry.apply(&Command::Take { lost: run(2), live: vec![run(3)], epoch: 0, upto: u64::MAX }).expect("taken");
+        test.registry
+            .apply(&Command::Take { lost: run(2), live: vec![run(3)], epoch: 0, upto: u64::MAX })
+            .expect("taken");
         test.publish();
     };
     let (reply, ()) = tokio::join!(test.ask(SAFE), learn);

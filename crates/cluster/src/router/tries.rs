@@ -24,7 +24,7 @@ pub(super) struct Tries<'a> {
 impl<'a> Tries<'a> {
     pub(super) fn new(router: &'a Router, ask: Ask<'a>) -> Self {
         let parts = &router.parts;
-        let (map, slots, links) = (parts.map.clone(), parts.slots.changed(), parts.doors.links());
+        let (map, slots, links) = (parts.maps.watch(), parts.slots.changed(), parts.doors.links());
         let mut reasons = Reasons { map, slots, links };
         reasons.forget();
         Self { router, ask, message: None, reasons, rule: None }
@@ -44,9 +44,9 @@ impl<'a> Tries<'a> {
             Attempt::Failed(failure) => failure,
         };
         let (router, ask) = (self.router, self.ask);
-        let (since, rule) = self.rule.get_or_insert_with(|| {
-            (Instant::now(), EdgeRule::new(0, router.is_safe(ask), None, &router.parts.timing))
-        });
+        let (since, rule) = self
+            .rule
+            .get_or_insert_with(|| (Instant::now(), EdgeRule::new(0, router.is_safe(ask), None, &router.parts.timing)));
         let now_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
         match rule.failed(now_ms, failure) {
             Verdict::Again { wait_ms } => {

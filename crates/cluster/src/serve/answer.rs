@@ -44,7 +44,9 @@ pub(super) async fn stream(sending: &mut Sending, stream: &mut EventStream) {
         }
     }
     // A stream that ended because this node lost the slot has no end: the exchange is reset.
-    if !stream.is_lost() {
+    if stream.is_moved() {
+        let _ = sending.send(wire::encode_moved(), true).await; // It may be gone.
+    } else if !stream.is_lost() {
         let _ = sending.send(bytes::Bytes::new(), true).await; // It may be gone.
     }
 }

@@ -8,9 +8,9 @@ mod answer;
 use crate::router::Local;
 use crate::wire::{self, Kind};
 use answer::Sent;
-use bytes::Bytes;
 use enfilade_mcp::classify::Modern;
 use enfilade_mcp::meta::Meta;
+use enfilade_mcp::envelope::Refusal;
 use enfilade_mcp::{Envelope, Kind as MessageKind};
 use enfilade_mesh::{Exchange, Open, Receiving};
 use enfilade_proto::owner::Ask;
@@ -132,11 +132,11 @@ impl Server {
         };
         match (ask.kind(), session) {
             (Kind::Modern, _) => self.modern(caller, ask).await,
-            (Kind::Initialize, _) => match Envelope::parse(&ask.message) {
+            (Kind::Initialize, _) => match envelope(&ask.message) {
                 Ok(request) => self.local.initialize(caller, &request).await,
                 Err(refusal) => Reply::error(400, refusal.id.as_ref(), &refusal.error),
             },
-            (Kind::Legacy, Some(session)) => match Envelope::parse(&ask.message) {
+            (Kind::Legacy, Some(session)) => match envelope(&ask.message) {
                 Ok(envelope) => {
                     let message = Legacy::One { envelope: &envelope, version: ask.version.as_deref() };
                     self.local.legacy(caller, session, message).await
@@ -156,7 +156,7 @@ impl Server {
     }
 
     async fn modern(&self, caller: Caller<'_>, ask: &Ask) -> Reply {
-        let request = match Envelope::parse(&ask.message) {
+        let request = match envelope(&ask.message) {
             Ok(request) => request,
             Err(refusal) => return Reply::error(400, refusal.id.as_ref(), &refusal.error),
         };
@@ -184,11 +184,13 @@ impl HeaderLookup for Params<'_> {
 
 /// Resolves when the edge is gone: it reset the exchange, or the link broke. An edge says nothing after its message.
 async fn given_up(receiving: &mut Receiving) {
-    loop {
-        match receiving.next().await {
-            Some(Ok(payload)) => drop::<Bytes>(payload),
-            Some(Err(_)) => return,
-            None => std::future::pending::<()>().await,
-        }
+    let _ = receiving.broken().await; // How it broke makes no difference here.
+}
+
+/// A message that the edge has parsed: it is JSON, and is not read to its end once more.
+fn envelope(message: &[u8]) -> Result<Envelope<'_>, Refusal> {
+    match std::str::from_utf8(message) {
+        Ok(text) => Envelope::of_text(text),
+        Err(_) => Envelope::parse(message),
     }
 }

@@ -63,6 +63,8 @@ pub(crate) struct OwnSlots {
     next: AtomicUsize,
     /// Something changed since [`OwnSlots::settle`].
     unsettled: AtomicBool,
+    /// The version of the table that slots for new sessions were chosen from.
+    settled: AtomicU64,
 }
 
 impl OwnSlots {
@@ -76,6 +78,7 @@ impl OwnSlots {
             fresh: RwLock::default(),
             next: AtomicUsize::new(0),
             unsettled: AtomicBool::new(false),
+            settled: AtomicU64::new(0),
         }
     }
 
@@ -129,8 +132,13 @@ impl OwnSlots {
 
     /// Everybody who waits hears of what changed. Slots that do not move take new sessions.
     pub(crate) fn settle(&self, table: &SlotTable) {
-        if self.unsettled.swap(false, Ordering::AcqRel) {
+        let changed = self.unsettled.swap(false, Ordering::AcqRel);
+        if changed {
             self.announce();
+        }
+        // Moves show in the table alone.
+        if self.settled.swap(table.version(), Ordering::AcqRel) == table.version() && !changed {
+            return;
         }
         let serving = |slot: Slot| self.word(slot).state() == State::Serving;
         let fresh = table.iter().filter(|(slot, record)| record.moving.is_none() && serving(*slot));

@@ -1,13 +1,17 @@
 //! What nodes say to each other about slots, as bytes: `proto/owner.proto` and the types of the other crates.
 
 mod ask;
+mod finish;
 mod lease;
 mod reply;
 mod words;
 
 pub(crate) use ask::{Kind, ask, decode as decode_ask};
+pub(crate) use finish::{decode_asides, decode_finish, encode_aside, encode_finish};
 pub(crate) use lease::{HeartbeatAnswer, decode_answer, decode_heartbeat, encode_answer, encode_heartbeat};
-pub(crate) use reply::{Head, decode_events, decode_reply, encode_events, encode_not_served, encode_reply};
+pub(crate) use reply::{
+    Head, decode_events, decode_reply, encode_events, encode_moved, encode_not_served, encode_reply,
+};
 pub(crate) use words::{Word, decode_words, encode_words};
 
 /// Kinds of exchanges, as an exchange's opening names them.
@@ -16,6 +20,8 @@ pub(crate) mod kind {
     pub(crate) const ASK: u32 = 1;
     /// What the nodes of slots say to each other.
     pub(crate) const WORDS: u32 = 2;
+    /// What becomes of calls that were under way when their slot was moved.
+    pub(crate) const FINISH: u32 = 3;
 }
 
 /// Bytes that are no message of this version.

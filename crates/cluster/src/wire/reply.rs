@@ -17,7 +17,7 @@ pub(crate) enum Head {
     /// One JSON message.
     Message { status: u16, body: Bytes, session: Option<String>, retry_after_s: Option<u32> },
     /// Events follow.
-    Events { session: Option<String> },
+    Events { session: Option<String>, after: Option<EventId> },
     /// A status alone.
     Status(u16),
     /// Nothing was executed.
@@ -37,7 +37,9 @@ pub(crate) fn encode_reply(fence: Option<Fence>, reply: &Reply) -> Bytes {
             retry_after_s: *retry_after_s,
             body: body.clone(),
         }),
-        Reply::Events { session: id, .. } => Wire::Events(proto::Opened { session: session(id) }),
+        Reply::Events { session: id, stream } => {
+            Wire::Events(proto::Opened { session: session(id), after: stream.position().map(event_id) })
+        }
         Reply::Status(status) => Wire::Status(u32::from(*status)),
         Reply::NotServed(why) => Wire::NotServed(why_of(*why).into()),
         Reply::Lost => Wire::Lost(true),
@@ -70,7 +72,9 @@ pub(crate) fn decode_reply(bytes: Bytes) -> Result<(Option<Fence>, Head), Unread
             session: answer.session,
             retry_after_s: answer.retry_after_s,
         },
-        Wire::Events(opened) => Head::Events { session: opened.session },
+        Wire::Events(opened) => {
+            Head::Events { session: opened.session, after: opened.after.as_ref().map(read_event_id) }
+        }
         Wire::Status(code) => Head::Status(status(code)?),
         Wire::Lost(_) => Head::Lost,
         Wire::NotServed(why) => Head::NotServed(match proto::Why::try_from(why) {
@@ -93,20 +97,29 @@ fn why_of(why: NotServed) -> proto::Why {
 
 /// Events that were ready together, as one payload.
 pub(crate) fn encode_events(events: Vec<Event>) -> Bytes {
-    let events = events.into_iter().map(|event| proto::Event {
-        id: event.id.map(|id| proto::EventId { stream: id.stream, term: id.term, seq: id.seq }),
-        data: event.data,
-    });
-    proto::Events { events: events.collect() }.encode_to_vec().into()
+    let events = events.into_iter().map(|event| proto::Event { id: event.id.map(event_id), data: event.data });
+    proto::Events { events: events.collect(), moved: false }.encode_to_vec().into()
 }
 
-/// Reads what [`encode_events`] wrote; data shares the memory of `bytes`.
-pub(crate) fn decode_events(bytes: Bytes) -> Result<Vec<Event>, Unreadable> {
-    let events = proto::Events::decode(bytes)?.events.into_iter().map(|event| Event {
-        id: event.id.map(|id| EventId { stream: id.stream, term: id.term, seq: id.seq }),
-        data: event.data,
-    });
-    Ok(events.collect())
+/// The last payload of a stream whose slot was moved.
+pub(crate) fn encode_moved() -> Bytes {
+    proto::Events { events: Vec::new(), moved: true }.encode_to_vec().into()
+}
+
+fn event_id(id: EventId) -> proto::EventId {
+    proto::EventId { stream: id.stream, term: id.term, seq: id.seq }
+}
+
+fn read_event_id(id: &proto::EventId) -> EventId {
+    EventId { stream: id.stream, term: id.term, seq: id.seq }
+}
+
+/// Reads what [`encode_events`] or [`encode_moved`] wrote: the events, and whether the stream goes on elsewhere. Data
+/// shares the memory of `bytes`.
+pub(crate) fn decode_events(bytes: Bytes) -> Result<(Vec<Event>, bool), Unreadable> {
+    let proto::Events { events, moved } = proto::Events::decode(bytes)?;
+    let read = |event: proto::Event| Event { id: event.id.as_ref().map(read_event_id), data: event.data };
+    Ok((events.into_iter().map(read).collect(), moved))
 }
 
 #[cfg(test)]
@@ -119,8 +132,7 @@ mod tests {
 
     #[test]
     fn every_head_goes_there_and_back() {
-        let message =
-            Reply::Message { status: 503, body: "{}".into(), session: None, retry_after_s: Some(2) };
+        let message = Reply::Message { status: 503, body: "{}".into(), session: None, retry_after_s: Some(2) };
         let cases = [
             (Reply::Accepted, Head::Accepted),
             (message, Head::Message { status: 503, body: "{}".into(), session: None, retry_after_s: Some(2) }),
@@ -143,7 +155,8 @@ mod tests {
             Event { id: Some(EventId { stream: 1, term: 2, seq: 3 }), data: Bytes::new() },
             Event { id: None, data: "{}".into() },
         ];
-        assert_eq!(decode_events(encode_events(events.clone())), Ok(events));
+        assert_eq!(decode_events(encode_events(events.clone())), Ok((events, false)));
+        assert_eq!(decode_events(encode_moved()), Ok((Vec::new(), true)));
     }
 
     #[test]

@@ -6,9 +6,9 @@ use enfilade_proto::owner as proto;
 use enfilade_registry::copy::{CopyAnswer, CopyMessage, CopyPart, CopySaid, Lane};
 use enfilade_registry::duty::PeerMessage;
 use enfilade_registry::{CopyId, Fence, Generation, MoveId, Slot, Term};
+use prost::Message;
 use proto::copy_answer::{Lane as AnswerLane, Said};
 use proto::copy_message::{Lane as MessageLane, Part};
-use prost::Message;
 
 /// One thing to say. Entries are encoded already.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -164,7 +164,10 @@ mod tests {
     fn words_of_no_known_form_are_refused() {
         let bad = [
             proto::Words { copies: vec![proto::CopyMessage::default()], ..Default::default() },
-            proto::Words { answers: vec![proto::CopyAnswer { slot: 4096, ..Default::default() }], ..Default::default() },
+            proto::Words {
+                answers: vec![proto::CopyAnswer { slot: 4096, ..Default::default() }],
+                ..Default::default()
+            },
             proto::Words { ready: vec![proto::Ready::default()], ..Default::default() },
         ];
         for words in bad {

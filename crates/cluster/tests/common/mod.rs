@@ -6,16 +6,19 @@
 mod net;
 
 use bytes::Bytes;
-use enfilade_cluster::{Cluster, Config, Prepared, RaftLinks, Registration, Router, Seen, Status, Switchboard, boottime};
+use enfilade_cluster::{
+    Cluster, Config, Prepared, RaftLinks, Registration, Router, Seen, Status, Switchboard, boottime,
+};
+use enfilade_mcp::classify::{Class, Headers, classify};
 use enfilade_mcp::{Envelope, json};
 use enfilade_mesh::Mesh;
 use enfilade_raft::{OpenError, Raft};
 use enfilade_registry::{Generation, NodeId, Roles, Run, SessionId, SessionKeys, Timing};
 use enfilade_session::config::{Limits, PrefixChoice, ServerConfig};
-use enfilade_session::owner::{ANONYMOUS, Caller, Legacy, Owner, Reply, ServerId};
+use enfilade_session::owner::{ANONYMOUS, Caller, HeaderLookup, Legacy, Owner, Reply, ServerId};
 use enfilade_session::stream::{Event, EventId};
 use enfilade_session::{Node, NodeConfig, Registry};
-use enfilade_testkit::everything::{self, Options};
+use enfilade_testkit::everything::{self, Era, Options};
 use enfilade_upstream::Connector;
 use net::{Cut, CutListener, CutNet};
 use std::future::Future;
@@ -47,6 +50,7 @@ pub struct World {
     pub keys: Arc<SessionKeys>,
     upstream: Arc<str>,
     addresses: Vec<SocketAddr>,
+    roles: Vec<Roles>,
     dir: tempfile::TempDir,
 }
 
@@ -56,15 +60,30 @@ fn init_log() {
 }
 
 impl World {
-    /// Starts `count` nodes that all vote, and waits until they serve.
+    /// Starts `count` nodes with all roles, and waits until they serve.
     pub async fn start(count: usize) -> Self {
+        Self::start_with(&vec![Roles::ALL; count]).await
+    }
+
+    /// Starts nodes with these roles, which all vote, and waits until they serve.
+    pub async fn start_with(roles: &[Roles]) -> Self {
+        Self::start_on(roles, Options::default()).await
+    }
+
+    /// Starts nodes of an upstream that speaks only the old revisions: it holds sessions, and asks clients.
+    pub async fn start_legacy(count: usize) -> Self {
+        Self::start_on(&vec![Roles::ALL; count], Options { era: Era::Legacy, ..Options::default() }).await
+    }
+
+    async fn start_on(roles: &[Roles], options: Options) -> Self {
+        let count = roles.len();
         init_log();
-        let upstream = start_upstream().await;
+        let upstream = start_upstream(options).await;
         let listeners: Vec<_> = (0..count).map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
         let addresses: Vec<_> = listeners.iter().map(|listener| listener.local_addr().unwrap()).collect();
         let keys = Arc::new(SessionKeys::new(1, &[7; 32]).unwrap());
         let dir = tempfile::tempdir().unwrap();
-        let mut world = Self { nodes: Vec::new(), keys, upstream, addresses, dir };
+        let mut world = Self { nodes: Vec::new(), keys, upstream, addresses, roles: roles.to_vec(), dir };
         for (at, listener) in listeners.into_iter().enumerate() {
             let up = world.start_node(at, 1, listener).await;
             world.nodes.push(up);
@@ -81,10 +100,12 @@ impl World {
         let run = Run { node: NodeId(at as u64 + 1), generation: Generation(generation) };
         let (dir, addresses) = (self.dir.path().join(at.to_string()), self.addresses.clone());
         let (keys, upstream) = (self.keys.clone(), self.upstream.clone());
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let cut = Cut::default();
-        let parts = runtime.spawn(compose(run, dir, addresses, keys, upstream, listener, cut.clone())).await.unwrap();
+        let parts = runtime
+            .spawn(compose(run, self.roles[at], dir, addresses, keys, upstream, listener, cut.clone()))
+            .await
+            .unwrap();
         let (cluster, node, raft) = parts;
         let cluster = Arc::new(cluster);
         Up { run, router: cluster.router(), cluster, node, raft, cut, runtime: Some(runtime) }
@@ -135,6 +156,14 @@ impl World {
         }
     }
 
+    /// The node is gone, and the others have noticed that its links are: what is asked from then on is not sent to it.
+    pub async fn lose(&mut self, at: usize) {
+        self.nodes[at].kill();
+        let lost = self.nodes[at].run.node;
+        let linked = |node: &Up| node.status().members.iter().any(|member| member.run.node == lost && member.is_linked);
+        until(|| async { self.nodes.iter().filter(|node| node.is_up()).any(linked) }, |linked| !*linked).await;
+    }
+
     pub fn leader(&self) -> Option<usize> {
         self.nodes.iter().position(|node| node.runtime.is_some() && node.cluster.status().is_leader)
     }
@@ -144,15 +173,17 @@ fn bind(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
     std::net::TcpListener::bind(address)
 }
 
-async fn start_upstream() -> Arc<str> {
+async fn start_upstream(options: Options) -> Arc<str> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/mcp", listener.local_addr().unwrap());
-    tokio::spawn(async move { everything::serve_http(listener, Options::default(), std::future::pending()).await });
+    tokio::spawn(async move { everything::serve_http(listener, options, std::future::pending()).await });
     url.into()
 }
 
+#[allow(clippy::too_many_arguments, reason = "all that differs between nodes")]
 async fn compose(
     run: Run,
+    roles: Roles,
     dir: PathBuf,
     addresses: Vec<SocketAddr>,
     keys: Arc<SessionKeys>,
@@ -172,7 +203,7 @@ async fn compose(
     let raft = Arc::new(opened.unwrap());
     switchboard.set_raft(raft.clone());
     let name = format!("node-{}", run.node.0);
-    let registration = Registration { name: name.into(), link: link.into(), roles: Roles::ALL, formats: 1 };
+    let registration = Registration { name: name.into(), link: link.into(), roles, formats: 1 };
     let config = Config { timing: Timing::default(), ..Config::new(run, registration, vec!["all".into()]) };
     let prepared = Prepared::new(config, mesh, raft.clone(), keys.clone(), boottime()).unwrap();
     let server =
@@ -251,9 +282,32 @@ impl Up {
         self.spawn(async move { Answer::of(router.open_stream(CALLER, session, Some(&last)).await).await })
     }
 
+    /// Calls a tool without a session.
+    pub fn modern(&self, tool: &str, arguments: &str) -> tokio::task::JoinHandle<Answer> {
+        let text = format!(
+            r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"{tool}","arguments":{arguments},"_meta":{{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientInfo":{{"name":"test","version":"1"}},"io.modelcontextprotocol/clientCapabilities":{{}}}}}}}}"#
+        );
+        let (router, tool) = (self.router.clone(), tool.to_owned());
+        self.spawn(async move {
+            let envelope = Envelope::parse(text.as_bytes()).unwrap();
+            let headers =
+                Headers { version: Some("2026-07-28"), session: None, method: Some("tools/call"), name: Some(&tool) };
+            let Ok(Class::Modern(meta)) = classify(headers, &envelope.kind) else { panic!("not modern: {text}") };
+            Answer::of(router.modern(CALLER, &envelope, &meta, &NoHeaders).await).await
+        })
+    }
+
     pub fn end(&self, session: SessionId) -> tokio::task::JoinHandle<Answer> {
         let router = self.router.clone();
         self.spawn(async move { Answer::of(router.end(CALLER, session).await).await })
+    }
+}
+
+struct NoHeaders;
+
+impl HeaderLookup for NoHeaders {
+    fn header(&self, _: &str) -> Option<&str> {
+        None
     }
 }
 

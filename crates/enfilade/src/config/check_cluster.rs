@@ -74,7 +74,9 @@ fn addresses(cluster: &Cluster, faults: &mut Faults) {
         ("link", cluster.link, "link_advertise", cluster.link_advertise.is_some()),
         ("gossip", cluster.gossip, "gossip_advertise", cluster.gossip_advertise.is_some()),
     ];
-    for (key, address, advertise, _) in told.iter().filter(|(_, address, _, told)| address.ip().is_unspecified() && !told) {
+    for (key, address, advertise, _) in
+        told.iter().filter(|(_, address, _, told)| address.ip().is_unspecified() && !told)
+    {
         faults.add(at(key), format!("{address} is every address: say under \"{advertise}\" which one others reach"));
     }
 }

@@ -20,6 +20,10 @@ const JOIN: CallKind = CallKind(1001);
 /// Asks a member whether the asking node was removed.
 const REMOVED: CallKind = CallKind(1002);
 
+/// What its operator is told.
+pub(super) const REMOVED_TEXT: &str =
+    "this node was removed from the cluster for ever: start with an empty data directory to join as a new node";
+
 /// For one call, and between two attempts.
 const CALL: Duration = Duration::from_secs(2);
 const AGAIN: Duration = Duration::from_millis(100);
@@ -54,20 +58,29 @@ impl Entry {
     /// Begins to answer other nodes.
     pub(super) fn serve(self: &Arc<Self>, switchboard: &Switchboard) {
         let own = Arc::clone(self);
-        switchboard.on_call(AGREE, Arc::new(move |_, body| {
-            let own = Arc::clone(&own);
-            Box::pin(async move { own.agree(body) })
-        }));
+        switchboard.on_call(
+            AGREE,
+            Arc::new(move |_, body| {
+                let own = Arc::clone(&own);
+                Box::pin(async move { own.agree(body) })
+            }),
+        );
         let own = Arc::clone(self);
-        switchboard.on_call(JOIN, Arc::new(move |from, _| {
-            let own = Arc::clone(&own);
-            Box::pin(async move { own.admit(from).await })
-        }));
+        switchboard.on_call(
+            JOIN,
+            Arc::new(move |from, _| {
+                let own = Arc::clone(&own);
+                Box::pin(async move { own.admit(from).await })
+            }),
+        );
         let own = Arc::clone(self);
-        switchboard.on_call(REMOVED, Arc::new(move |from, _| {
-            let removed = own.raft.members().is_removed(from.node);
-            Box::pin(async move { Ok(Bytes::from_static(if removed { &[1] } else { &[0] })) })
-        }));
+        switchboard.on_call(
+            REMOVED,
+            Arc::new(move |from, _| {
+                let removed = own.raft.members().is_removed(from.node);
+                Box::pin(async move { Ok(Bytes::from_static(if removed { &[1] } else { &[0] })) })
+            }),
+        );
     }
 
     /// Resolves when another node says that this one was removed. It cannot know by itself: nobody gives it the log.
@@ -179,7 +192,7 @@ impl Entry {
             }
             Some(Admission::Ask(leader)) => Ok(leader),
             Some(Admission::Removed) => {
-                anyhow::bail!("this node was removed from the cluster for ever: start with an empty data directory")
+                anyhow::bail!(REMOVED_TEXT)
             }
             None => Ok(None),
         }

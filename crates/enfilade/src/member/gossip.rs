@@ -1,8 +1,8 @@
 //! Gossip's two directions: what this node says of itself, and whom it has heard of, for those who hold links.
 //! A hint is said again at once when something changed that others wait for; its load now and then.
 
-use crate::config::Cluster as Section;
 use super::control::Control;
+use crate::config::Cluster as Section;
 use crate::keys::Keys;
 use anyhow::Context;
 use enfilade_cluster::{Cluster, Seen};
@@ -39,7 +39,8 @@ pub(super) async fn start(
     let me = Identity { run, name: section.node.clone(), gossip, link, roles: section.roles() };
     let socket = socket.into_std()?;
     // It waits for packets where it lives.
-    let started = control.run(async move { anyhow::Ok(Membership::start(config, me, UdpSocket::from_std(socket)?).await?) });
+    let started =
+        control.run(async move { anyhow::Ok(Membership::start(config, me, UdpSocket::from_std(socket)?).await?) });
     started.await?.context("gossip cannot start")
 }
 

@@ -14,6 +14,7 @@ use crate::gateway::{Backing, Gateway, STOP_LIMIT};
 use crate::identity::Identity;
 use crate::keys::{self, Keys};
 use anyhow::Context;
+use control::Control;
 use enfilade_cluster::{Cluster, Prepared, RaftLinks, Registration, Switchboard, boottime};
 use enfilade_membership::Membership;
 use enfilade_mesh::Mesh;
@@ -21,7 +22,6 @@ use enfilade_raft::Raft;
 use enfilade_registry::{COMMAND_FORMAT, Command, Reader, Run, SessionKeys, Writer};
 use enfilade_runtime::Shutdown;
 use enfilade_session::{Node, NodeConfig, Registry};
-use control::Control;
 use entry::Entry;
 use gossip::Voice;
 use std::path::PathBuf;
@@ -101,11 +101,10 @@ pub(crate) async fn compose(config: Config, section: Section) -> anyhow::Result<
     let cluster = Arc::new(prepared.start(node.clone(), &base.switchboard));
     base.voice.speak_for(cluster.clone());
     base.cluster.send_replace(Some(cluster.clone()));
+    let entry = base.entry(&section, run);
     tokio::select! {
         () = serves(&cluster, &section) => {}
-        () = base.entry(&section, run).removed() => {
-            anyhow::bail!("this node was removed from the cluster for ever: start with an empty data directory to join as a new node")
-        }
+        () = entry.removed() => anyhow::bail!(entry::REMOVED_TEXT),
     }
     configure(&raft, limits).await;
 
@@ -180,6 +179,10 @@ impl Base {
         let voice = Arc::new(Voice::new(membership.clone(), mesh.clone(), raft.clone()));
         let (cluster, follows) = watch::channel(None);
         let mut tasks = JoinSet::new();
+        if section.replace_after_ms > 0 {
+            let after = Duration::from_millis(section.replace_after_ms);
+            tasks.spawn(replace::run(run.node, raft.clone(), mesh.clone(), membership.roster(), after));
+        }
         tasks.spawn_on(voice.clone().run(), &control.handle());
         tasks.spawn_on(gossip::follow(membership.roster(), mesh.clone(), follows), &control.handle());
         Ok(Self { mesh, membership, raft, switchboard, voice, cluster, tasks, control })
@@ -230,15 +233,8 @@ impl Member {
     /// Waits for a part to end, which none does by itself.
     pub(crate) async fn failed(&mut self) -> anyhow::Error {
         let mut status = self.base.raft.status();
-        let part = async {
-            match self.cluster.failed().await {
-                // It has done what it was for.
-                "registration" => std::future::pending().await,
-                part => part,
-            }
-        };
         tokio::select! {
-            part = part => anyhow::anyhow!("the part {part:?} ended"),
+            part = self.cluster.failed() => anyhow::anyhow!("the part {part:?} ended"),
             _ = self.base.tasks.join_next() => anyhow::anyhow!("gossip, or what follows it, ended by itself"),
             failed = status.wait_for(|status| status.failed.is_some()) => {
                 let why = failed.ok().and_then(|status| status.failed.clone());
@@ -249,16 +245,37 @@ impl Member {
 
     /// Gives the node's slots to others, if there are any. What is not handed over in time others take by themselves.
     pub(crate) async fn hand_over(&self) {
-        self.base.voice.drain();
-        let roster = self.base.membership.roster();
-        let others = roster.borrow().members().iter().any(|alive| {
-            alive.identity.run.node != self.run.node && alive.identity.roles.owner
-        });
-        if !self.is_owner || !others {
+        if !self.is_owner {
             return;
         }
-        if !self.cluster.drain(self.drain).await {
+        self.base.voice.drain();
+        let handed_over = tokio::select! {
+            biased;
+            () = self.nothing_to_give() => true,
+            drained = self.cluster.drain(self.drain) => drained,
+        };
+        if !handed_over {
             tracing::warn!("slots are not handed over in time: others take them once this node's lease is over");
+        }
+    }
+
+    /// Resolves when nobody is there to take what this node has: neither slots, nor, if only one other node is left, the
+    /// copies of that one's.
+    async fn nothing_to_give(&self) {
+        let (mut roster, mut applied) = (self.base.membership.roster(), self.base.raft.applied());
+        loop {
+            let members = self.base.raft.members();
+            let alive = roster.borrow_and_update().clone();
+            applied.borrow_and_update();
+            let others = alive.runs().filter(|run| run.node != self.run.node && members.takes_slots(*run)).count();
+            let owns = self.base.raft.slot_table().records().iter().any(|record| record.owner == Some(self.run));
+            if others == 0 || others == 1 && !owns {
+                return;
+            }
+            tokio::select! {
+                changed = roster.changed() => if changed.is_err() { return },
+                changed = applied.changed() => if changed.is_err() { return },
+            }
         }
     }
 
@@ -277,9 +294,12 @@ impl Member {
     async fn let_another_lead(&self) {
         let raft = &self.base.raft;
         let alive = self.base.membership.roster();
-        let others_vote = raft.status().borrow().voters.iter().any(|voter| {
-            *voter != self.run.node && alive.borrow().get(*voter).is_some()
-        });
+        let others_vote = raft
+            .status()
+            .borrow()
+            .voters
+            .iter()
+            .any(|voter| *voter != self.run.node && alive.borrow().get(*voter).is_some());
         if raft.is_leader()
             && others_vote
             && let Err(error) = raft.step_down(STEP_DOWN).await

@@ -26,13 +26,8 @@ impl World {
             matched: [(NodeId(2), Some(5_000)), (DEAD, Some(10)), (SPARE, Some(4_900))].into(),
             ..Status::default()
         };
-        let mut world = Self {
-            state: StateMachine::new(),
-            index: 0,
-            status,
-            here: nodes(&[1, 2, 4]),
-            gone: nodes(&[3]),
-        };
+        let mut world =
+            Self { state: StateMachine::new(), index: 0, status, here: nodes(&[1, 2, 4]), gone: nodes(&[3]) };
         (1..=4).for_each(|node| world.register(node, Roles::ALL));
         world
     }

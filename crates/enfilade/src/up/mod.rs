@@ -9,13 +9,13 @@ use crate::cli::{LogFormat, Up};
 use crate::config::Config;
 use crate::{Failure, announce, demo, identity, keys, load_with, serve};
 use anyhow::Context;
+use child::Program;
 use enfilade_runtime::Signals;
 use plan::Plan;
 use std::path::PathBuf;
 use std::time::Duration;
 use supervise::{Failed, Nodes};
 use tempfile::TempDir;
-use child::Program;
 
 /// Without configuration it gets demo upstreams, and its state goes with it unless a place for it was given.
 pub(crate) async fn run(up: Up, log: String, log_format: LogFormat) -> Result<(), Failure> {

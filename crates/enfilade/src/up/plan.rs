@@ -147,11 +147,8 @@ mod tests {
     fn a_node_that_starts_again_keeps_its_addresses() {
         let plan = plan(&["127.0.0.1:0"], 2).expect("a plan");
         let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let known = |base: u16| Addresses {
-            link: Some(at(base)),
-            gossip: Some(at(base + 1)),
-            listen: vec![at(base + 2)],
-        };
+        let known =
+            |base: u16| Addresses { link: Some(at(base)), gossip: Some(at(base + 1)), listen: vec![at(base + 2)] };
         let config = plan.config(1, &[known(100), known(200)]);
         assert_eq!(config.listen[0].address, at(202));
         let cluster = config.cluster.expect("a cluster");

@@ -40,7 +40,10 @@ const EVENTS_MAX: usize = 64;
 #[derive(Debug)]
 pub(super) enum Failed {
     /// A node refused to start with this exit code, after saying why.
-    Refused { name: String, code: u8 },
+    Refused {
+        name: String,
+        code: u8,
+    },
     Other(anyhow::Error),
 }
 

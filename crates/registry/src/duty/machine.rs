@@ -130,6 +130,11 @@ impl Duty {
         Fence { slot: self.slot, term: self.record.term }
     }
 
+    /// Whether time alone may make this run do something for the slot: else ticks are of no use.
+    pub fn waits(&self) -> bool {
+        self.second.wanted.is_some() || self.outgoing.is_some() || self.incoming.is_some() || !self.finishing.is_empty()
+    }
+
     /// The record as last applied.
     pub fn record(&self) -> &SlotRecord {
         &self.record
@@ -282,8 +287,9 @@ impl Duty {
     fn loaded(&mut self, term: Term, now_ms: u64, actions: &mut Vec<DutyAction>) {
         if self.role == Role::Loading(term) {
             self.role = Role::Serving;
-            actions.push(DutyAction::Serve(self.fence()));
+            // The copy first: what is served before it is there would leave without it.
             self.follow_as_owner(now_ms, actions);
+            actions.push(DutyAction::Serve(self.fence()));
         }
     }
 

@@ -128,7 +128,11 @@ fn a_planned_move_goes_through() {
     assert_eq!(case.a.admit(true, Term(1), 10), Admission::Refuse(NotServed::NotOwner));
     assert_eq!(case.apply_b(), [DutyAction::Load { fence: fence(2), origin: Origin::Move(id) }]);
     let copy = DutyAction::CopyTo { fence: fence(2), lane, to: A, adopted: true };
-    assert_eq!(case.on_b(DutyEvent::Loaded(Term(2))), [DutyAction::Serve(fence(2)), copy]);
+    assert_eq!(
+        case.on_b(DutyEvent::Loaded(Term(2))),
+        [copy, DutyAction::Serve(fence(2))],
+        "nothing is served without the copy"
+    );
     assert_eq!(case.a.finishes(id), Some(B));
     case.now_ms = 59_999;
     assert_eq!(case.on_a(DutyEvent::Tick), []);

@@ -183,7 +183,7 @@ fn check(mut one: StateMachine, steps: &[Step], cut: Option<usize>) -> Result<()
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 512, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 192, ..ProptestConfig::default() })]
 
     #[test]
     fn terms_rise_and_owners_are_one(steps in proptest::collection::vec(step(), 0..150)) {
@@ -192,7 +192,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 16, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 8, ..ProptestConfig::default() })]
 
     #[test]
     fn replicas_agree_across_snapshots(steps in proptest::collection::vec(step(), 0..40), cut in 0..40usize) {

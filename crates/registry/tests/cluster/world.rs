@@ -138,7 +138,9 @@ impl World {
     }
 
     fn event(&mut self, at: usize, event: DutyEvent) {
+        let idle = event == DutyEvent::Tick && !self.nodes[at].duty.waits();
         let actions = self.nodes[at].duty.on(self.now_ms, event);
+        assert!(!idle || actions.is_empty(), "a tick was of use after all: {actions:?}");
         for action in actions {
             self.act(at, action);
         }

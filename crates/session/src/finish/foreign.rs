@@ -99,7 +99,7 @@ impl Foreign {
 
     fn live(&self, session: &SessionId) -> Option<Arc<Live>> {
         let of_slot = self.node.lives.of(self.back.fence.slot);
-        of_slot.get(session).filter(|live| live.gate.fence() == self.back.fence).cloned()
+        of_slot.get(session).filter(|live| live.came_with(&self.back)).cloned()
     }
 
     /// The former owner says something of a call.

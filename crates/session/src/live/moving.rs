@@ -2,7 +2,7 @@
 
 use super::{InFlight, Live, Streams};
 use crate::copy::CopyChange;
-use crate::finish::{Outbox, Said};
+use crate::finish::{Back, Outbox, Said};
 use bytes::Bytes;
 use enfilade_mcp::{Id, json};
 use std::collections::HashMap;
@@ -58,6 +58,11 @@ impl Live {
     }
 
     // ---- at the new owner ----
+
+    /// Whether it came with the move that has this way back. Its term may be higher by now.
+    pub(crate) fn came_with(&self, back: &Arc<Back>) -> bool {
+        self.back.as_ref().is_some_and(|own| Arc::ptr_eq(own, back))
+    }
 
     /// Whether another node finishes calls of this session.
     pub(crate) fn has_foreign(&self) -> bool {

@@ -29,13 +29,19 @@ struct Open {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    Waits { until_ms: u64 },
+    Waits {
+        until_ms: u64,
+    },
     /// Written to an owner; `head` once its stream began.
-    Sent { peer: usize, exchange: u64, head: bool },
+    Sent {
+        peer: usize,
+        exchange: u64,
+        head: bool,
+    },
 }
 
 impl Node {
-    pub(super) fn from_client(&mut self, ctx: &mut Ctx, call: Call, attempt: u64, resume: Option<EventId>) {
+    pub(super) fn client_calls(&mut self, ctx: &mut Ctx, call: Call, attempt: u64, resume: Option<EventId>) {
         let now_ms = self.now_ms(ctx);
         // To ask for the rest of a stream is safe, whatever the call was.
         let safe = call.safe || resume.is_some() || ctx.options.has(Defect::UnsafeReplayed);
@@ -127,11 +133,8 @@ impl Node {
         if exchange != to.exchange {
             return;
         }
-        let lost = if head {
-            Failure::LostInStream { resumable: open.call.resumable }
-        } else {
-            Failure::LostBeforeHead
-        };
+        let lost =
+            if head { Failure::LostInStream { resumable: open.call.resumable } } else { Failure::LostBeforeHead };
         let known = self.edge.terms.entry(slot).or_default();
         let stale = term < *known && !ctx.options.has(Defect::TermUnchecked);
         match reply {
@@ -163,8 +166,7 @@ impl Node {
             Phase::Sent { peer, head, .. } if peer == lost => Some((head, open.call.resumable)),
             _ => None,
         };
-        let calls: Vec<_> =
-            self.edge.calls.iter().filter_map(|(id, open)| of_peer(open).map(|of| (*id, of))).collect();
+        let calls: Vec<_> = self.edge.calls.iter().filter_map(|(id, open)| of_peer(open).map(|of| (*id, of))).collect();
         for (id, (head, resumable)) in calls {
             let failure = if head { Failure::LostInStream { resumable } } else { Failure::LostBeforeHead };
             self.failed(ctx, id, failure);

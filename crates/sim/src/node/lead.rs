@@ -125,8 +125,12 @@ impl Node {
         let Some(leader) = &mut self.leader else { return };
         let Some(keeper) = leader.keeper.as_mut().filter(|_| !leader.asked.is_empty()) else { return };
         let Some(raft) = self.raft.heartbeat() else { return };
-        let round =
-            Round { raft, keeper: keeper.begin_round(), index: self.raft.commit, asked: std::mem::take(&mut leader.asked) };
+        let round = Round {
+            raft,
+            keeper: keeper.begin_round(),
+            index: self.raft.commit,
+            asked: std::mem::take(&mut leader.asked),
+        };
         leader.rounds.push(round);
         self.confirm_rounds(ctx);
     }

@@ -13,8 +13,8 @@ use rand::Rng;
 
 use self::edge::Edge;
 use self::lead::Leader;
-use self::owner::Owner;
 pub(crate) use self::owner::LogEntry;
+use self::owner::Owner;
 use self::registry::{Reading, Waiting};
 use crate::clock::{Clock, MILLI, Micros, RATES_PPM};
 use crate::ctx::Ctx;
@@ -147,9 +147,9 @@ impl Node {
             }
             Input::LinkUp { peer } => self.owner_link_up(ctx, peer),
             Input::Timer(timer) => self.timer(ctx, timer),
-            Input::Upstream { call, term, piece } => self.from_upstream(ctx, call, term, piece),
-            Input::Client { call, attempt, resume } => self.from_client(ctx, call, attempt, resume),
-            Input::Registry { client, ask } => self.from_registry_client(ctx, client, ask),
+            Input::Upstream { call, term, piece } => self.upstream_said(ctx, call, term, piece),
+            Input::Client { call, attempt, resume } => self.client_calls(ctx, call, attempt, resume),
+            Input::Registry { client, ask } => self.registry_asked(ctx, client, ask),
         }
         self.settle(ctx);
         if ctx.paused > 0 {

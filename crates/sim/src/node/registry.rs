@@ -48,7 +48,8 @@ impl Node {
         }
         self.registered_ms = now_ms;
         let name: Arc<str> = format!("n{}", self.id).into();
-        let command = Command::Register { run: self.run, name: name.clone(), link: name, roles: Roles::ALL, formats: 1 };
+        let command =
+            Command::Register { run: self.run, name: name.clone(), link: name, roles: Roles::ALL, formats: 1 };
         self.submit(ctx, command);
     }
 
@@ -101,7 +102,7 @@ impl Node {
         }
     }
 
-    pub(super) fn from_registry_client(&mut self, ctx: &mut Ctx, client: usize, ask: RegistryAsk) {
+    pub(super) fn registry_asked(&mut self, ctx: &mut Ctx, client: usize, ask: RegistryAsk) {
         match ask {
             RegistryAsk::Write { operation, value } => {
                 let command = crate::setup::write(client, value);

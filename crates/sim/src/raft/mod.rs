@@ -131,10 +131,10 @@ impl Raft {
         }
         self.role = Role::Candidate { votes: BTreeSet::from([self.me]), pre };
         let term = if pre { self.term + 1 } else { self.term };
-        self.to_all(&RaftMessage::Ask { term, last: self.last(), pre });
+        self.send_all(&RaftMessage::Ask { term, last: self.last(), pre });
     }
 
-    fn to_all(&mut self, message: &RaftMessage) {
+    fn send_all(&mut self, message: &RaftMessage) {
         for node in others(self.nodes, self.me) {
             self.out.push((node, message.clone()));
         }

@@ -5,7 +5,7 @@ use enfilade_registry::duty::{Admission, Holds};
 use enfilade_registry::{Fence, NotServed, Slot, Term};
 
 use super::{Confirm, Flight, LogEntry, Node, Queued, Waits};
-use crate::call::{Call, StreamId, EventId, Piece};
+use crate::call::{Call, EventId, Piece, StreamId};
 use crate::ctx::Ctx;
 use crate::defect::Defect;
 use crate::event::{Event, Frame, Opener, Reply};
@@ -70,7 +70,9 @@ impl Node {
             return self.dispatch(ctx, call);
         }
         self.append(ctx, call.slot, LogEntry::Open(call), Confirm::Dispatch(call));
-        if let Some(stream) = self.owner.slot(call.slot).state.as_mut().and_then(|log| log.streams.get_mut(&call.stream)) {
+        if let Some(stream) =
+            self.owner.slot(call.slot).state.as_mut().and_then(|log| log.streams.get_mut(&call.stream))
+        {
             stream.attached = Some(from);
         }
         self.pump(ctx, call.slot, call.stream);
@@ -115,7 +117,8 @@ impl Node {
         }
         let held = self.owner.slot(call.slot);
         let Some(reply_to) = held.asked.get(&call.stream).copied() else { return };
-        held.flights.insert(call.stream, Flight { call, reply_to, asked: 0, after: None, attach: false });
+        held.flights
+            .insert(call.stream, Flight { call, reply_to, asked: 0, after: None, attach: false, relayed: false });
         let at = ctx.at() + ctx.net.delay(&mut ctx.rng);
         let from = ctx.sent(self.id);
         ctx.line(format_args!("n{} sends {call} to its upstream in term {}", self.id, fence.term.0));
@@ -125,20 +128,23 @@ impl Node {
         }
     }
 
-    pub(in super::super) fn from_upstream(&mut self, ctx: &mut Ctx, call: Call, _term: Term, piece: Piece) {
+    pub(in super::super) fn upstream_said(&mut self, ctx: &mut Ctx, call: Call, _term: Term, piece: Piece) {
         if self.owner.slot(call.slot).flights.contains_key(&call.stream) {
             self.piece(ctx, call, piece, None);
         } else {
-            self.finished_piece(ctx, call, piece);
+            self.finished_piece(ctx, call, piece, false);
         }
     }
 
     /// An upstream, or the finisher that hears it, says something for a call of a slot that this node owns.
     pub(super) fn piece(&mut self, ctx: &mut Ctx, call: Call, piece: Piece, finisher: Option<Opener>) {
         let fence = self.owner.slot(call.slot).duty.fence();
-        let first = !self.owner.slot(call.slot).waiting.iter().any(
-            |waits| matches!(waits, Waits::Piece { call: other, .. } if other.stream == call.stream),
-        );
+        let first = !self
+            .owner
+            .slot(call.slot)
+            .waiting
+            .iter()
+            .any(|waits| matches!(waits, Waits::Piece { call: other, .. } if other.stream == call.stream));
         if !first || !self.act(ctx, fence) {
             return self.owner.slot(call.slot).waiting.push(Waits::Piece { call, piece, finisher });
         }
@@ -157,7 +163,11 @@ impl Node {
         let held = self.owner.slot(call.slot);
         let Some(log) = &mut held.state else { return };
         // What a finisher says counts only for streams that it finishes, and until they end.
-        if log.streams.get(&call.stream).is_none_or(|stream| !stream.open || stream.finisher != finisher.map(|finisher| finisher.node)) {
+        if log
+            .streams
+            .get(&call.stream)
+            .is_none_or(|stream| !stream.open || stream.finisher != finisher.map(|finisher| finisher.node))
+        {
             return;
         }
         if !matches!(piece, Piece::Event(_)) {
@@ -165,6 +175,7 @@ impl Node {
             held.asked.remove(&call.stream);
         }
         let id = log.number(call.stream, fence.term);
+        ctx.line(format_args!("n{} logs {piece:?} of {call} as {id}", self.id));
         self.append(ctx, call.slot, LogEntry::Event { id, piece }, Confirm::Leave(call.stream));
     }
 

@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use enfilade_registry::duty::DutyEvent;
 use enfilade_registry::{Fence, MoveId, NotServed, Run, Slot};
 
+use super::log::Stream;
 use super::{Flight, Node, Waits, index_of};
-use crate::call::{Call, StreamId, EventId, Piece};
+use crate::call::{Call, Piece, StreamId};
 use crate::ctx::Ctx;
 use crate::event::{Frame, Opener, Reply};
 
@@ -29,44 +30,58 @@ impl Node {
         let (mut asked, waiting) = (std::mem::take(&mut held.asked), std::mem::take(&mut held.waiting));
         let mut flights = std::mem::take(&mut held.flights);
         (held.frozen_ms, held.unfrozen) = (None, false);
-        let attached: Vec<(Call, Option<Opener>, Option<EventId>)> = log
-            .streams
-            .values()
-            .map(|stream| (stream.call, stream.attached, stream.sent.checked_sub(1).map(|at| stream.events[at].0)))
-            .collect();
-        let relayed = log.streams.values().filter(|stream| stream.open && stream.finisher.is_some());
-        let nobody = |call: Call| Opener { node: self.id, exchange: 0, call: call.id };
-        let own = |call| Flight { call, reply_to: nobody(call), asked: 0, after: None, attach: false };
-        flights.extend(relayed.map(|stream| (stream.call.stream, own(stream.call))));
-        held.former = Some(log);
-        asked.retain(|call, _| !flights.contains_key(call));
+        asked.retain(|stream, _| !flights.contains_key(stream));
+        for stream in log.streams.values().filter(|stream| !asked.contains_key(&stream.call.stream)) {
+            if let Some(flight) = self.follows(stream) {
+                flights.insert(stream.call.stream, flight);
+            }
+        }
+        self.owner.slot(slot).former = Some(log);
+        for waits in &waiting {
+            if let Waits::Piece { call, finisher: Some(reply_to), .. } = waits {
+                let relayed =
+                    Flight { call: *call, reply_to: *reply_to, asked: 0, after: None, attach: false, relayed: true };
+                flights.entry(call.stream).or_insert(relayed);
+            }
+        }
+        self.owner.finishing.entry(id).or_default().push(Finishing { slot, to, flights });
         // Nothing was sent to an upstream: the call may go to the new owner.
         for from in asked.into_values() {
             self.reply(ctx, from, fence, Reply::NotServed(NotServed::NotOwner));
         }
-        for (call, from, after) in attached {
-            // A stream without a flight ended, and its last events may not have left yet.
-            if let Some(reply_to) = from.filter(|_| call.resumable) {
-                flights.insert(call.stream, Flight { call, reply_to, asked: 0, after, attach: true });
-            }
-        }
-        self.owner.finishing.entry(id).or_default().push(Finishing { slot, to, flights });
         self.attach_again(ctx);
         for waits in waiting {
-            if let Waits::Piece { call, piece, .. } = waits {
-                self.finished_piece(ctx, call, piece);
+            if let Waits::Piece { call, piece, finisher } = waits {
+                self.finished_piece(ctx, call, piece, finisher.is_some());
             }
         }
     }
 
-    /// An upstream says something for a call that this node finishes.
-    pub(super) fn finished_piece(&mut self, ctx: &mut Ctx, call: Call, piece: Piece) {
-        let all = self.owner.finishing.values().flatten();
-        let Some(of) = all.filter(|of| of.flights.contains_key(&call.stream)).next_back() else { return };
+    /// What is left to do for a stream of a slot that was handed over: to pass on what its finisher says, or to bring
+    /// the events that follow to the node that is attached. A stream that ended may have events that did not leave yet.
+    fn follows(&self, stream: &Stream) -> Option<Flight> {
+        let relayed = stream.finisher.is_some();
+        if stream.attached.is_none() && !(stream.open && relayed) {
+            return None;
+        }
+        let call = stream.call;
+        let nobody = Opener { node: self.id, exchange: 0, call: call.id };
+        let after = stream.sent.checked_sub(1).map(|at| stream.events[at].0);
+        let (reply_to, attach) = (stream.attached.unwrap_or(nobody), stream.attached.is_some());
+        Some(Flight { call, reply_to, asked: 0, after, attach, relayed })
+    }
+
+    /// An upstream says something for a call that this node finishes; or, `relayed`, another finisher does. A slot may
+    /// come back and leave again: what is relayed follows the latest hand-over, so that nothing overtakes anything.
+    pub(super) fn finished_piece(&mut self, ctx: &mut Ctx, call: Call, piece: Piece, relayed: bool) {
+        let mut all = self.owner.finishing.values().flatten();
+        let of = |of: &&Finishing| of.flights.get(&call.stream).is_some_and(|flight| flight.relayed == relayed);
+        let Some(of) = all.rfind(of) else { return };
         let (to, slot) = (of.to, of.slot);
+        ctx.line(format_args!("n{} hands {piece:?} of {call} to n{to}", self.id));
         let exchange = if call.resumable { 0 } else { ctx.exchange() };
         if !call.resumable {
-            self.flight(call.stream, |flight| flight.asked = exchange);
+            self.flight(call.stream, relayed, |flight| flight.asked = exchange);
         }
         let sent = ctx.frame(self.id, to, Frame::Finish { slot, call, piece, exchange });
         if sent.is_err() {
@@ -90,14 +105,14 @@ impl Node {
     pub(super) fn relay(&mut self, ctx: &mut Ctx, exchange: u64, fence: Fence, reply: &Reply) -> bool {
         let all = self.owner.finishing.values().flatten();
         let flight = all.flat_map(|of| of.flights.values()).find(|flight| flight.asked == exchange).copied();
-        let Some(flight) = flight else { return false };
+        let Some(flight) = flight.filter(|_| exchange != 0) else { return false };
         let call = flight.call.stream;
         match reply {
             // The new owner is not ready yet.
-            Reply::NotServed(_) => self.flight(call, |flight| flight.attach = true),
+            Reply::NotServed(_) => self.flight(call, flight.relayed, |flight| flight.attach = true),
             Reply::NoSuchCall | Reply::Reset => self.let_go(ctx, call),
             Reply::Piece { piece, id } => {
-                self.flight(call, |flight| flight.after = *id);
+                self.flight(call, flight.relayed, |flight| flight.after = *id);
                 self.reply(ctx, flight.reply_to, fence, reply.clone());
                 if !matches!(piece, Piece::Event(_)) {
                     for of in self.owner.finishing.values_mut().flatten() {
@@ -110,9 +125,9 @@ impl Node {
         true
     }
 
-    fn flight(&mut self, call: StreamId, change: impl Fn(&mut Flight)) {
-        let all = self.owner.finishing.values_mut().flatten();
-        all.filter_map(|of| of.flights.get_mut(&call)).for_each(change);
+    fn flight(&mut self, call: StreamId, relayed: bool, change: impl Fn(&mut Flight)) {
+        let all = self.owner.finishing.values_mut().flatten().filter_map(|of| of.flights.get_mut(&call));
+        all.filter(|flight| flight.relayed == relayed).for_each(change);
     }
 
     /// Asks new owners for what follows in the streams of calls that this node finishes.
@@ -152,32 +167,39 @@ impl Node {
 
     pub(super) fn finish_over(&mut self, ctx: &mut Ctx, slot: Slot, id: MoveId) {
         let Some(all) = self.owner.finishing.get_mut(&id) else { return };
-        let calls: Vec<(StreamId, Call)> = all
+        let calls: Vec<(Call, bool)> = all
             .iter()
             .filter(|of| of.slot == slot)
-            .flat_map(|of| of.flights.iter().map(|(id, flight)| (*id, flight.call)))
+            .flat_map(|of| of.flights.values().map(|flight| (flight.call, flight.relayed)))
             .collect();
-        for (id, call) in calls {
-            self.finished_piece(ctx, call, Piece::Unknown);
-            self.let_go(ctx, id);
+        for (call, relayed) in calls {
+            self.finished_piece(ctx, call, Piece::Unknown, relayed);
+            self.let_go(ctx, call.stream);
         }
         if let Some(all) = self.owner.finishing.get_mut(&id) {
             all.retain(|of| of.slot != slot);
         }
     }
 
-    /// A finisher says something for a call of a slot that this node owns, is about to own, or handed over itself.
+    /// A finisher says something for a call of a slot that this node owns, is about to own, or handed over itself. A
+    /// slot that came back here is owned and was handed over: what did not go round yet goes round.
     pub(super) fn finish(&mut self, ctx: &mut Ctx, from: Opener, slot: Slot, call: Call, piece: Piece) {
         let held = self.owner.slot(slot);
-        if held.state.is_some() {
+        let stream = held.state.as_ref().and_then(|log| log.streams.get(&call.stream));
+        let expected = stream.is_none_or(|stream| stream.finisher == Some(from.node));
+        if held.state.is_some() && expected {
             return self.piece(ctx, call, piece, Some(from));
         }
-        if held.target.0.lane().is_some() {
+        let owner = held.duty.record().owner.map(|owner| index_of(owner.node));
+        if held.target.0.lane().is_some() && owner == Some(from.node) {
             return held.waiting.push(Waits::Piece { call, piece, finisher: Some(from) });
         }
-        let relays = self.owner.finishing.values().flatten().any(|of| of.flights.contains_key(&call.stream));
+        let relays = self.owner.finishing.values().flatten().any(|of| {
+            let flight = of.flights.get(&call.stream);
+            flight.is_some_and(|flight| flight.relayed)
+        });
         if relays {
-            return self.finished_piece(ctx, call, piece);
+            return self.finished_piece(ctx, call, piece, true);
         }
         let fence = Fence { slot, term: enfilade_registry::Term(0) };
         self.reply(ctx, from, fence, Reply::Reset);

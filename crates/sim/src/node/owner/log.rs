@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use enfilade_registry::Term;
 
-use crate::call::{Call, StreamId, EventId, Piece};
+use crate::call::{Call, EventId, Piece, StreamId};
 use crate::event::Opener;
 
 /// What is copied to the second and to the target of a move.

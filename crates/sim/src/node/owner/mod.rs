@@ -15,7 +15,7 @@ use self::finish::Finishing;
 pub(crate) use self::log::LogEntry;
 use self::log::SlotLog;
 use super::{Node, index_of};
-use crate::call::{Call, StreamId, EventId, Piece};
+use crate::call::{Call, EventId, Piece, StreamId};
 use crate::ctx::Ctx;
 use crate::defect::Defect;
 use crate::event::{Frame, Opener, Reply};
@@ -58,6 +58,8 @@ struct Flight {
     after: Option<EventId>,
     /// The new owner has to be asked (again) for the events after that one.
     attach: bool,
+    /// Another node hears the upstream.
+    relayed: bool,
 }
 
 type Sender = CopySender<LogEntry, Confirm>;
@@ -207,6 +209,8 @@ impl Node {
                     let from = self.owner.slot(slot).duty.record().second.map(|run| index_of(run.node));
                     ctx.step(slot, from, Some(self.id), MoveStep::Served);
                 }
+                // At once: what the machine asks for after this would come too late.
+                self.go_on(ctx, slot);
             }
             DutyAction::Renew { new, .. } => self.renew(ctx, new),
             DutyAction::Release { fence } => self.release(ctx, fence),
