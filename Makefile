@@ -65,9 +65,9 @@ bench: ## CPU per call beside nginx (needs nginx), of a forwarded call, and the 
 	$(CARGO) build --locked --release -p enfilade -p enfilade-bench
 	$(CARGO) build --locked --release -p enfilade-raft --example rate
 	$(RELEASE)/enfilade-bench run --gateway $(RELEASE)/enfilade --ratio-max 3.0 $(BENCH_ARGS)
-	$(RELEASE)/enfilade-bench forwarded --gateway $(RELEASE)/enfilade --ratio-max 1.5
 	$(RELEASE)/examples/rate
 	$(RELEASE)/enfilade-bench sessions --gateway $(RELEASE)/enfilade --rate-min 5000
+	$(RELEASE)/enfilade-bench forwarded --gateway $(RELEASE)/enfilade --ratio-max 1.5
 
 sim: ## The cluster in a deterministic world: SEEDS=n seeds, invariants after every step
 	$(CARGO) build --locked --release -p enfilade-sim

@@ -112,7 +112,7 @@ pub(crate) struct ForwardedOptions {
     pub(crate) ratio_max: Option<f64>,
     /// Cells with fewer connections are measured and not judged: a node that sleeps between the two halves of each call
     /// pays for waking up twice, which is the kernel's price and goes away with load.
-    #[arg(long, default_value_t = 32)]
+    #[arg(long, default_value_t = 1)]
     pub(crate) ratio_connections_min: usize,
     /// Folder of the raw results.
     #[arg(long, default_value = "bench/results")]

@@ -63,7 +63,10 @@ struct Report {
 
 /// Runs everything; true when the run is good.
 pub(crate) async fn run(options: &SessionsOptions) -> Result<bool> {
-    ensure!(options.nodes > 0 && options.callers > 0 && options.sessions > 0, "a run needs nodes, callers and sessions");
+    ensure!(
+        options.nodes > 0 && options.callers > 0 && options.sessions > 0,
+        "a run needs nodes, callers and sessions"
+    );
     let environment = Environment::read("nginx".as_ref(), Some(&options.gateway)).await;
     let folder = TempDir::new()?;
     let mut cluster = Cluster::start(options, &folder).await?;

@@ -58,6 +58,14 @@ impl<'a> Ask<'a> {
         }
     }
 
+    /// The same, after an answer was lost.
+    pub(crate) fn again(mut self) -> Self {
+        if let What::Legacy { message: Legacy::One { again, .. }, .. } = &mut self.what {
+            *again = true;
+        }
+        self
+    }
+
     /// As the first payload of an exchange. `server` is the virtual server's name.
     pub(crate) fn encode(&self, server: &str) -> Bytes {
         let mut head = proto::Ask {
@@ -74,8 +82,9 @@ impl<'a> Ask<'a> {
                 (WireKind::Modern, request.text)
             }
             What::Initialize { request } => (WireKind::Initialize, request.text),
-            What::Legacy { message: Legacy::One { envelope, version }, .. } => {
+            What::Legacy { message: Legacy::One { envelope, version, again }, .. } => {
                 head.version = version.map(str::to_owned);
+                head.again = again;
                 (WireKind::Legacy, envelope.text)
             }
             What::Legacy { message: Legacy::Batch(text), .. } => (WireKind::Batch, text),

@@ -41,6 +41,14 @@ impl Config {
     /// The defaults.
     #[must_use]
     pub fn new(me: Run, registration: Registration, servers: Vec<String>) -> Self {
-        Self { me, registration, timing: Timing::default(), servers, control: None, asks_max: 200_000, alone_ms_max: 60_000 }
+        Self {
+            me,
+            registration,
+            timing: Timing::default(),
+            servers,
+            control: None,
+            asks_max: 200_000,
+            alone_ms_max: 60_000,
+        }
     }
 }

@@ -79,9 +79,7 @@ impl Serve for Switchboard {
     fn call(&self, from: Run, kind: CallKind, body: Bytes) -> BoxFuture<'static, Result<Bytes, CallError>> {
         if let Some(call) = RaftCall::from_number(kind.0) {
             let Some(raft) = self.raft.get().cloned() else { return refuse(CallError::Unavailable) };
-            return boxed(async move {
-                raft.serve(call, from.node, body).await.map_err(|_| CallError::Unavailable)
-            });
+            return boxed(async move { raft.serve(call, from.node, body).await.map_err(|_| CallError::Unavailable) });
         }
         if kind == HEARTBEAT {
             let Some(parts) = self.parts.read().clone() else { return refuse(CallError::Unavailable) };

@@ -167,7 +167,8 @@ fn post_stream(world: &World, at: usize, session: SessionId, text: &'static str)
     let router = world.nodes[at].router.clone();
     world.nodes[at].spawn(async move {
         let envelope = Envelope::parse(text.as_bytes()).unwrap();
-        let reply = router.legacy(CALLER, session, Legacy::One { envelope: &envelope, version: None }).await;
+        let reply =
+            router.legacy(CALLER, session, Legacy::One { envelope: &envelope, version: None, again: false }).await;
         let Reply::Events { mut stream, .. } = reply else { panic!("{reply:?}") };
         while let Some(event) = stream.next().await {
             if !event.data.is_empty() {

@@ -44,7 +44,8 @@ async fn a_node_is_drained_under_load_without_a_failed_call() {
     let mut slowest = BTreeMap::new();
     for (at, load) in loads.into_iter().enumerate() {
         let answers = within(load).await.unwrap();
-        let counted: Vec<String> = answers.iter().map(|answer| answer.content().unwrap_or_else(|| panic!("{answer:?}"))).collect();
+        let counted: Vec<String> =
+            answers.iter().map(|answer| answer.content().unwrap_or_else(|| panic!("{answer:?}"))).collect();
         let expected: Vec<String> = (1..=counted.len()).map(|count| count.to_string()).collect();
         assert_eq!(counted, expected, "each call exactly once");
         slowest.insert(counted.len(), at);

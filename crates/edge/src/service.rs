@@ -140,7 +140,7 @@ async fn message(
         Class::Initialize => edge.owner.initialize(caller, envelope).await,
         Class::Legacy { session } => {
             let session = verify(edge, session)?;
-            edge.owner.legacy(caller, session, Legacy::One { envelope, version: headers.version }).await
+            edge.owner.legacy(caller, session, Legacy::One { envelope, version: headers.version, again: false }).await
         }
     })
 }

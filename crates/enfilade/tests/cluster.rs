@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
 use std::process::{ChildStdout, Command, Stdio};
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 /// `up` with the demo upstreams, and the addresses of its nodes.
@@ -238,7 +238,7 @@ impl Node {
     }
 
     /// The same; `log` hears what it logs.
-    fn begin_heard(args: &[&str], log: Option<&Sender<String>>) -> Self {
+    fn begin_heard(args: &[&str], log: Option<&SyncSender<String>>) -> Self {
         let args = [["--log", "error,enfilade=info,rmcp=off,openraft=off", "serve"].as_slice(), args].concat();
         let mut command = enfilade(&args);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
@@ -344,7 +344,8 @@ fn a_dead_voter_is_replaced_and_cannot_come_back() {
         folder.file(&format!("{name}.yaml"), &yaml)
     };
     let ports = ["--link", "127.0.0.1:0", "--gossip", "127.0.0.1:0"];
-    let (log, heard) = std::sync::mpsc::channel();
+    // More lines than a test's nodes write; beyond it they wait.
+    let (log, heard) = std::sync::mpsc::sync_channel(100_000);
     let begin = |name: &str, seeds: &[String]| {
         Node::begin_heard(&[["--config", &file(name, seeds)].as_slice(), &ports].concat(), Some(&log))
     };

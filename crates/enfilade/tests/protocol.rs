@@ -38,7 +38,17 @@ impl Setup {
             yaml.push_str(&format!("  - {{name: {era}, path: /{era}, upstreams: [{era}]}}\n"));
         }
         let file = folder.file("c.yaml", &yaml);
-        let mut gateway = Server::start(&["--log", "off", "up", "--nodes", "1", "--config", &file, "--data-dir", &folder.text("data")]);
+        let mut gateway = Server::start(&[
+            "--log",
+            "off",
+            "up",
+            "--nodes",
+            "1",
+            "--config",
+            &file,
+            "--data-dir",
+            &folder.text("data"),
+        ]);
         // One line per listener and server, in that order.
         let rest: Vec<String> = (0..3).map(|_| gateway.line()).collect();
         let http2 = rest[1].strip_prefix("ready http://").and_then(|rest| rest.split('/').next());

@@ -82,8 +82,8 @@ fn a_section_cluster_is_refused_with_its_place() {
         ("cluster: {node: a, voters: [a], keys: k, roles: [edge]}", "F:2:29:", "role registry"),
         ("cluster: {node: a, voters: [b], seeds: [\"h:1\"], keys: k, roles: []}", "F:2:65:", "at least one role"),
         ("cluster: {node: a, voters: [a], keys: k, roles: [king]}", "F:2:50:", "king"),
-        ("cluster: {node: a, voters: [a], keys: k, timing: {act_ms: 0}}", "F:2:51:", "act_ms is 0"),
-        ("cluster: {node: a, voters: [a], keys: k, timing: {give_away_ms: 2001}}", "F:2:51:", "raise give_away_ms"),
+        ("cluster: {node: a, voters: [a], keys: k, timing: {act_ms: 0}}", "F:2:50:", "act_ms is 0"),
+        ("cluster: {node: a, voters: [a], keys: k, timing: {give_away_ms: 2001}}", "F:2:50:", "raise give_away_ms"),
     ];
     for (section, place, text) in table {
         let (code, lines) = check(&format!("upstreams: [{{name: a, command: c}}]\n{section}\n"));

@@ -45,7 +45,8 @@ fn mcp_json_with_a_stdio_upstream() {
     }});
     let file = folder.file("mcp.json", &document.to_string());
     let data = folder.text("data");
-    let mut command = enfilade(&["up", "--nodes", "1", "--mcp-json", &file, "--listen", "127.0.0.1:0", "--data-dir", &data]);
+    let mut command =
+        enfilade(&["up", "--nodes", "1", "--mcp-json", &file, "--listen", "127.0.0.1:0", "--data-dir", &data]);
     command.env("PROGRAM", program).env("SELF", "me");
     let server = Server::start_command(command);
     // One upstream alone keeps its names.
@@ -98,7 +99,8 @@ fn sessions_survive_a_restart() {
     assert_eq!(answer["result"]["content"][0]["text"], "still here", "{answer}");
 
     // The directory has one user at a time.
-    let third = enfilade(&["up", "--nodes", "1", "--config", &file, "--data-dir", &data]).stdout(Stdio::piped()).output();
+    let third =
+        enfilade(&["up", "--nodes", "1", "--config", &file, "--data-dir", &data]).stdout(Stdio::piped()).output();
     let third = third.expect("the binary runs");
     assert_eq!(third.status.code(), Some(1), "{}", String::from_utf8_lossy(&third.stderr));
     assert_eq!(third.stdout, b"");

@@ -74,7 +74,12 @@ impl Secured {
         server.send_tls13_tickets = 0;
 
         let name = ServerName::try_from(SERVER_NAME).map_err(|error| bad("name", &error))?;
-        Ok(Self { links: Arc::new(client).into(), calls: Arc::new(calls).into(), acceptor: Arc::new(server).into(), name })
+        Ok(Self {
+            links: Arc::new(client).into(),
+            calls: Arc::new(calls).into(),
+            acceptor: Arc::new(server).into(),
+            name,
+        })
     }
 
     pub(crate) async fn connect(&self, io: BoxIo, purpose: Purpose) -> std::io::Result<BoxIo> {

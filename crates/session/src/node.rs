@@ -15,7 +15,7 @@ use crate::topics::Hub;
 use crate::view::View;
 use enfilade_mcp::classify::Modern;
 use enfilade_mcp::cursor::CursorKey;
-use enfilade_mcp::{Envelope, RpcError};
+use enfilade_mcp::{Envelope, Kind, RpcError};
 use enfilade_registry::{Command, Ended, Fence, NotServed, Reader, SessionId, SessionKeys, SessionRecord, Writer};
 use enfilade_upstream::Connector;
 use futures::FutureExt;
@@ -301,7 +301,12 @@ impl Owner for Node {
             };
             let handling = Handling::new(self, caller);
             match message {
-                Legacy::One { envelope, .. } => handling.legacy(&live, envelope).await,
+                Legacy::One { envelope, again, .. } => {
+                    if let (true, Kind::Request(request)) = (again, &envelope.kind) {
+                        live.supersede(&request.id);
+                    }
+                    handling.legacy(&live, envelope).await
+                }
                 Legacy::Batch(text) => handling.batch(&live, text).await,
             }
         }

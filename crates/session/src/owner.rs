@@ -66,6 +66,9 @@ pub enum Legacy<'a> {
         envelope: &'a Envelope<'a>,
         /// `MCP-Protocol-Version`, when it was sent.
         version: Option<&'a str>,
+        /// The edge sends it a second time, because the answer to the first was lost: if that still runs, this takes
+        /// its place.
+        again: bool,
     },
     /// A batch: the text of a JSON array that [`enfilade_mcp::json::check`] accepted (2025-03-26 only).
     Batch(&'a str),

@@ -201,3 +201,25 @@ async fn a_hung_upstream_is_answered_at_the_deadline() {
     assert_eq!(answer["error"]["data"]["retry"], false, "a tool call is not safe to send again");
     until(|| async { world.node.in_flight() }, |calls| *calls == 0).await;
 }
+
+#[tokio::test]
+async fn a_request_that_an_edge_sends_again_takes_the_place_of_the_first() {
+    let peer = Peer::start("one", Era::Legacy).await;
+    let world = World::new(vec![peer.config()], PrefixChoice::Always);
+    let client = world.open("2025-11-25", "{}").await;
+    let call = |ms, steps| {
+        format!(
+            r#"{{"jsonrpc":"2.0","id":5,"method":"tools/call","params":{{"name":"slow","arguments":{{"ms":{ms},"steps":{steps}}},"_meta":{{"progressToken":1}}}}}}"#
+        )
+    };
+    // It streams, so it is under way when the second comes.
+    let mut first = events(client.post(&call(600_000, 10_000)).await);
+    assert!(next(&mut first).await.is_some_and(|message| message.contains("progress")));
+    let refused = value(&last(client.post(&call(1, 1)).await).await);
+    assert_eq!(refused["error"]["code"], -32600, "a client's own mistake stays one: {refused}");
+    let answer = value(&last(client.post_again(&call(1, 1)).await).await);
+    assert!(answer["result"].is_object(), "{answer}");
+    let rest = all(first).await;
+    assert!(rest.iter().all(|message| message.contains("progress")), "nobody answers the first: {rest:?}");
+    until(|| async { world.node.in_flight() }, |calls| *calls == 0).await;
+}

@@ -112,8 +112,8 @@ impl Router {
         loop {
             let owner = self.parts.maps.now().owner(slot);
             let attempt = match owner {
-                Some((run, _)) if run == self.parts.me => self.here(ask).await,
-                Some((run, fence)) => self.there(ask, run, Some(fence), tries.message()).await,
+                Some((run, _)) if run == self.parts.me => self.here(tries.ask()).await,
+                Some((run, fence)) => self.there(tries.ask(), run, Some(fence), tries.message()).await,
                 None => NO_OWNER,
             };
             if let Some(reply) = tries.after(attempt).await {

@@ -202,7 +202,7 @@ impl Test {
     async fn ask(&self, text: &str) -> Reply {
         let envelope = Envelope::parse(text.as_bytes()).expect("a message");
         let caller = Caller { server: ServerId(0), principal: ANONYMOUS };
-        self.router.legacy(caller, self.session, Legacy::One { envelope: &envelope, version: None }).await
+        self.router.legacy(caller, self.session, Legacy::One { envelope: &envelope, version: None, again: false }).await
     }
 
     fn asked(&self) -> Vec<(u64, u64)> {

@@ -30,6 +30,11 @@ impl<'a> Tries<'a> {
         Self { router, ask, message: None, reasons, rule: None }
     }
 
+    /// What is to be asked now.
+    pub(super) fn ask(&self) -> Ask<'a> {
+        self.ask
+    }
+
     /// The encoded message; encoded once.
     pub(super) fn message(&mut self) -> Bytes {
         let servers = &self.router.parts.servers;
@@ -50,6 +55,9 @@ impl<'a> Tries<'a> {
         let now_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
         match rule.failed(now_ms, failure) {
             Verdict::Again { wait_ms } => {
+                if rule.may_have_run() {
+                    (self.ask, self.message) = (ask.again(), None);
+                }
                 self.reasons.wait(Duration::from_millis(wait_ms)).await;
                 None
             }

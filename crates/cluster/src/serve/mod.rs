@@ -9,8 +9,8 @@ use crate::router::Local;
 use crate::wire::{self, Kind};
 use answer::Sent;
 use enfilade_mcp::classify::Modern;
-use enfilade_mcp::meta::Meta;
 use enfilade_mcp::envelope::Refusal;
+use enfilade_mcp::meta::Meta;
 use enfilade_mcp::{Envelope, Kind as MessageKind};
 use enfilade_mesh::{Exchange, Open, Receiving};
 use enfilade_proto::owner::Ask;
@@ -138,7 +138,8 @@ impl Server {
             },
             (Kind::Legacy, Some(session)) => match envelope(&ask.message) {
                 Ok(envelope) => {
-                    let message = Legacy::One { envelope: &envelope, version: ask.version.as_deref() };
+                    let message =
+                        Legacy::One { envelope: &envelope, version: ask.version.as_deref(), again: ask.again };
                     self.local.legacy(caller, session, message).await
                 }
                 Err(refusal) => Reply::error(400, refusal.id.as_ref(), &refusal.error),

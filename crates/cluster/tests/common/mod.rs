@@ -313,7 +313,7 @@ impl HeaderLookup for NoHeaders {
 
 async fn post(router: &Router, session: SessionId, text: &str) -> Answer {
     let envelope = Envelope::parse(text.as_bytes()).unwrap();
-    let reply = router.legacy(CALLER, session, Legacy::One { envelope: &envelope, version: None }).await;
+    let reply = router.legacy(CALLER, session, Legacy::One { envelope: &envelope, version: None, again: false }).await;
     Answer::of(reply).await
 }
 

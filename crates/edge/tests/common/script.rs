@@ -142,7 +142,7 @@ impl Owner for Script {
 
     fn legacy<'a>(&'a self, _caller: Caller<'a>, _session: SessionId, message: Legacy<'a>) -> BoxFuture<'a, Reply> {
         match message {
-            Legacy::One { envelope, version } => {
+            Legacy::One { envelope, version, .. } => {
                 self.note(format!("legacy {} {}", name(envelope), version.unwrap_or("-")));
                 self.run(envelope, None).boxed()
             }

@@ -237,7 +237,7 @@ impl Admission {
     fn decode(mut bytes: Bytes) -> Option<Self> {
         match bytes.try_get_u8().ok()? {
             0 => Some(Self::Welcome),
-            1 => Some(Self::Ask(bytes.try_get_u64().ok().filter(|leader| *leader != 0).map(NodeId))),
+            1 => Some(Self::Ask(Some(bytes.try_get_u64().ok()?).filter(|leader| *leader != 0).map(NodeId))),
             2 => Some(Self::Removed),
             _ => None,
         }

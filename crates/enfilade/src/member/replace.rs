@@ -97,7 +97,9 @@ pub(super) async fn run(
         let known = status.voters.iter().copied().chain(members.iter().map(|(node, _)| node));
         let missing: BTreeSet<NodeId> = known.filter(|node| !here.contains(node)).collect();
         away.retain(|node, _| missing.contains(node));
-        missing.iter().for_each(|node| drop(away.entry(*node).or_insert_with(Instant::now)));
+        for node in &missing {
+            away.entry(*node).or_insert_with(Instant::now);
+        }
         let gone = away.iter().filter(|(_, since)| since.elapsed() >= after).map(|(node, _)| *node).collect();
         let view = View { me, status: &status, members: &members, here: &here, gone: &gone };
         if let Some(change) = view.next() {

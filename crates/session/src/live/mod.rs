@@ -106,7 +106,12 @@ impl Entered {
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        self.live.calls.lock().remove(&self.id);
+        let mut calls = self.live.calls.lock();
+        // One that took its place stays.
+        if calls.get(&self.id).is_some_and(|call| Arc::ptr_eq(&call.plan, &self.call.plan)) {
+            calls.remove(&self.id);
+        }
+        drop(calls);
         if let Some(plan) = self.call.plan.get() {
             self.live.questions.end_of(plan.upstream_id);
         }
@@ -210,6 +215,12 @@ impl Live {
             Some(call) => call.cancelled.cancel(),
             None => {}
         }
+    }
+
+    /// The same request comes again, because the edge lost the first: whatever that still does, nobody waits for it.
+    pub(crate) fn supersede(&self, id: &Id) {
+        self.cancel(id);
+        self.calls.lock().remove(id);
     }
 
     /// A call that is in flight, by a property of its plan.

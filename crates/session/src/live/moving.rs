@@ -34,8 +34,13 @@ impl Live {
     pub(crate) fn commit(&self) -> usize {
         let stuck = self.stuck();
         let calls = self.calls.lock();
-        let waiting = calls.values().filter(|call| call.foreign.is_none() && !call.streams.load(Ordering::Acquire));
-        let waiting = waiting.map(|call| call.plan.get().map(|plan| plan.outlet.commit.notify_one())).count();
+        let mut waiting = 0;
+        for call in calls.values().filter(|call| call.foreign.is_none() && !call.streams.load(Ordering::Acquire)) {
+            if let Some(plan) = call.plan.get() {
+                plan.outlet.commit.notify_one();
+            }
+            waiting += 1;
+        }
         stuck + waiting
     }
 
@@ -71,10 +76,8 @@ impl Live {
 
     /// Something for who finishes this session's calls.
     pub(super) fn aside(&self, what: Said) {
-        if let Some(back) = &self.back {
-            if !back.say(self.id, what) {
-                tracing::debug!(slot = %self.id.slot(), "what a client said of a call did not reach who finishes it");
-            }
+        if self.back.as_ref().is_some_and(|back| !back.say(self.id, what)) {
+            tracing::debug!(slot = %self.id.slot(), "what a client said of a call did not reach who finishes it");
         }
     }
 

@@ -181,8 +181,17 @@ pub struct Client<'a> {
 
 impl Client<'_> {
     pub async fn post(&self, text: &str) -> Reply {
+        self.send(text, false).await
+    }
+
+    /// As an edge does that lost the answer to the first.
+    pub async fn post_again(&self, text: &str) -> Reply {
+        self.send(text, true).await
+    }
+
+    async fn send(&self, text: &str, again: bool) -> Reply {
         let envelope = Envelope::parse(text.as_bytes()).unwrap();
-        let message = Legacy::One { envelope: &envelope, version: None };
+        let message = Legacy::One { envelope: &envelope, version: None, again };
         self.world.node.legacy(CALLER, self.id, message).await
     }
 
