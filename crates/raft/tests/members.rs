@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use enfilade_raft::{Config, ControlError};
+use enfilade_raft::{Config, ControlError, Status};
 use enfilade_registry::{NodeId, Reader as _};
 
 use support::{Group, WITHIN, applied, create, create_all, session, wait_for};
@@ -56,8 +56,9 @@ async fn a_new_learner_and_a_lagging_follower_get_the_snapshot() {
     // It is cut off from the one that lags.
     leader.add_learner(NodeId(4)).await.expect("added");
     applied(&learner, leader.index()).await;
-    let status = wait_for(&learner, |status| status.snapshot.is_some()).await;
-    assert!(status.learners.contains(&NodeId(4)) && !status.voters.contains(&NodeId(4)));
+    let learns = |status: &Status| status.snapshot.is_some() && status.learners.contains(&NodeId(4));
+    let status = wait_for(&learner, learns).await;
+    assert!(!status.voters.contains(&NodeId(4)));
     assert_eq!(learner.counts().sessions, 600);
 
     group.net.heal();
