@@ -4,7 +4,6 @@
 //! (local) or at the first (forwarded). The CPU of all nodes is charged to the call.
 
 use std::fmt;
-use std::fs;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -12,9 +11,10 @@ use anyhow::{Result, ensure};
 use serde::Serialize;
 
 use crate::cli::ForwardedOptions;
-use crate::cpu::{self, CpuTime};
+use crate::cluster::Cluster;
+use crate::cpu::CpuTime;
 use crate::environment::Environment;
-use crate::process::{Cores, Endpoint, Server, TempDir, command};
+use crate::process::{Cores, TempDir, command};
 use crate::report::median;
 use crate::result_file;
 use crate::run::sample;
@@ -74,7 +74,8 @@ pub(crate) async fn run(options: &ForwardedOptions) -> Result<bool> {
     ensure!(options.rounds > 0 && options.calls_max > 0, "a run needs rounds and calls");
     let environment = Environment::read("nginx".as_ref(), Some(&options.gateway)).await;
     let folder = TempDir::new()?;
-    let mut cluster = Cluster::start(options, &folder).await?;
+    let data = folder.path().join("data");
+    let mut cluster = Cluster::start(&options.gateway, NODES, &data, &folder).await?;
     let mut measured = Vec::new();
     for round in 0..options.rounds {
         for &payload in &options.payloads {
@@ -104,32 +105,7 @@ pub(crate) async fn run(options: &ForwardedOptions) -> Result<bool> {
     Ok(good)
 }
 
-struct Cluster {
-    upstream: Server,
-    gateway: Server,
-    endpoints: Vec<Endpoint>,
-    pids: Vec<i32>,
-}
-
 impl Cluster {
-    async fn start(options: &ForwardedOptions, folder: &TempDir) -> Result<Self> {
-        let mut upstream = command(std::env::current_exe()?, Cores::Any);
-        upstream.arg("upstream");
-        let mut upstream = Server::start("upstream", upstream, folder.path())?;
-        let url = upstream.ready().await?.url();
-        let configuration = folder.path().join("gateway.yaml");
-        let text = format!("upstreams:\n  - name: bench\n    url: {url}\n    era: legacy\n    sessions: per_client\n");
-        fs::write(&configuration, text)?;
-        let mut run = command(&options.gateway, Cores::Any);
-        run.args(["up", "--nodes", &NODES.to_string(), "--listen", "127.0.0.1:0", "--config"]).arg(&configuration);
-        run.arg("--data-dir").arg(folder.path().join("data"));
-        let mut gateway = Server::start("gateway", run, folder.path())?;
-        let endpoints = gateway.all_ready(NODES).await?;
-        let pids = cpu::children(gateway.pid())?;
-        ensure!(pids.len() == NODES, "the gateway runs {} processes instead of {NODES}", pids.len());
-        Ok(Self { upstream, gateway, endpoints, pids })
-    }
-
     async fn measure(
         &self,
         options: &ForwardedOptions,
@@ -167,11 +143,6 @@ impl Cluster {
 
     fn each(&self) -> Result<Vec<CpuTime>> {
         self.pids.iter().map(|&pid| CpuTime::of(&[pid])).collect()
-    }
-
-    async fn stop(self) -> Result<()> {
-        self.gateway.stop().await?;
-        self.upstream.stop().await
     }
 }
 

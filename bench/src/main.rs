@@ -5,6 +5,7 @@
 
 mod cli;
 mod client;
+mod cluster;
 mod cpu;
 mod environment;
 mod forwarded;

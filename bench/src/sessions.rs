@@ -17,9 +17,10 @@ use tokio::task::JoinSet;
 
 use crate::cli::SessionsOptions;
 use crate::client::{Client, Fault};
-use crate::cpu::{self, CpuTime};
+use crate::cluster::Cluster;
+use crate::cpu::CpuTime;
 use crate::environment::Environment;
-use crate::process::{Cores, Endpoint, Server, TempDir, command};
+use crate::process::TempDir;
 use crate::result_file;
 
 const LATENCY_US_MAX: u64 = 600_000_000;
@@ -69,7 +70,8 @@ pub(crate) async fn run(options: &SessionsOptions) -> Result<bool> {
     );
     let environment = Environment::read("nginx".as_ref(), Some(&options.gateway)).await;
     let folder = TempDir::new()?;
-    let mut cluster = Cluster::start(options, &folder).await?;
+    let data = options.data_dir.clone().unwrap_or_else(|| folder.path().join("data"));
+    let mut cluster = Cluster::start(&options.gateway, options.nodes, &data, &folder).await?;
     // The first connections and the first sessions pay for what is made once.
     cluster.create(options.callers, options.callers as u64).await?;
     let timed = cluster.create(options.callers, options.sessions).await?;
@@ -99,33 +101,7 @@ pub(crate) async fn run(options: &SessionsOptions) -> Result<bool> {
 /// `up` makes no more voters than this.
 const VOTERS_MAX: usize = 3;
 
-struct Cluster {
-    upstream: Server,
-    gateway: Server,
-    endpoints: Vec<Endpoint>,
-    pids: Vec<i32>,
-}
-
 impl Cluster {
-    async fn start(options: &SessionsOptions, folder: &TempDir) -> Result<Self> {
-        let mut upstream = command(std::env::current_exe()?, Cores::Any);
-        upstream.arg("upstream");
-        let mut upstream = Server::start("upstream", upstream, folder.path())?;
-        let url = upstream.ready().await?.url();
-        let configuration = folder.path().join("gateway.yaml");
-        let text = format!("upstreams:\n  - name: bench\n    url: {url}\n    era: legacy\n    sessions: per_client\n");
-        fs::write(&configuration, text)?;
-        let mut run = command(&options.gateway, Cores::Any);
-        run.args(["up", "--nodes", &options.nodes.to_string(), "--listen", "127.0.0.1:0", "--config"]);
-        run.arg(&configuration).arg("--data-dir");
-        run.arg(options.data_dir.clone().unwrap_or_else(|| folder.path().join("data")));
-        let mut gateway = Server::start("gateway", run, folder.path())?;
-        let endpoints = gateway.all_ready(options.nodes).await?;
-        let pids = if options.nodes == 1 { vec![gateway.pid()] } else { cpu::children(gateway.pid())? };
-        ensure!(pids.len() == options.nodes, "the gateway runs {} processes instead of {}", pids.len(), options.nodes);
-        Ok(Self { upstream, gateway, endpoints, pids })
-    }
-
     /// Creates that many sessions on that many connections, spread over the nodes.
     async fn create(&mut self, callers: usize, sessions: u64) -> Result<Created> {
         let shared = Rc::new(Shared::new(sessions)?);
@@ -150,11 +126,6 @@ impl Cluster {
     async fn resident_bytes(&self) -> Result<u64> {
         tokio::time::sleep(SETTLE).await;
         self.pids.iter().map(|&pid| resident_bytes(pid)).sum()
-    }
-
-    async fn stop(self) -> Result<()> {
-        self.gateway.stop().await?;
-        self.upstream.stop().await
     }
 }
 

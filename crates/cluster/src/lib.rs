@@ -1,7 +1,7 @@
 //! A node as a part of a cluster: whose slot it is, whether it may act, and where a message goes.
 //!
 //! [`Router`] is the edge's side, `serve` the owner's; `tenure` keeps this node's slots and lease, `leader` runs where
-//! the registry is led. OWNERSHIP.md is the protocol; what decides in it is pure and lies in `enfilade_registry`.
+//! the registry is led. docs/OWNERSHIP.md is the protocol; what decides in it is pure and lies in `enfilade_registry`.
 
 mod ask;
 mod clock;
