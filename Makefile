@@ -16,6 +16,8 @@ NODE := .tools/node/node_modules/.bin/node
 ARGS ?=
 BENCH_ARGS ?=
 DRILLS_ARGS ?=
+# Nodes of the gateway in `make conformance` and `make interop`; several stand behind a balancer without stickiness.
+NODES ?= 1
 # How many seeds `make sim` runs.
 SEEDS ?= 200
 
@@ -45,16 +47,16 @@ unit: ## All tests of the workspace
 		$(CARGO) test --locked --workspace
 	fi
 
-conformance: ## The official MCP conformance suite, both legs, both revisions
+conformance: ## The official MCP conformance suite, both legs, both revisions (NODES=3: through three nodes)
 	$(CARGO) build --locked -p enfilade
 	conformance/install.sh
-	$(NODE) conformance/run.mjs $(BIN)
+	ENFILADE_NODES=$(NODES) $(NODE) conformance/run.mjs $(BIN)
 
-interop: ## Real clients and real servers through one gateway
+interop: ## Real clients and real servers through one gateway (NODES=3: through three nodes)
 	$(call need,python3)
 	interop/install.sh
 	$(CARGO) build --locked -p enfilade -p interop-rmcp-client
-	python3 interop/run.py --gateway $(BIN) --rmcp-client $(TARGET)/debug/interop-rmcp-client
+	python3 interop/run.py --nodes $(NODES) --gateway $(BIN) --rmcp-client $(TARGET)/debug/interop-rmcp-client
 
 battery: ## Messages of the largest size, and far beyond it; prints what they add to the memory
 	$(CARGO) build --locked -p enfilade --examples
@@ -66,7 +68,7 @@ bench: ## CPU per call beside nginx (needs nginx), of a forwarded call, and the 
 	$(CARGO) build --locked --release -p enfilade-raft --example rate
 	$(RELEASE)/enfilade-bench run --gateway $(RELEASE)/enfilade --ratio-max 3.0 $(BENCH_ARGS)
 	$(RELEASE)/examples/rate
-	$(RELEASE)/enfilade-bench sessions --gateway $(RELEASE)/enfilade --rate-min 5000
+	$(RELEASE)/enfilade-bench sessions --gateway $(RELEASE)/enfilade --rate-min 5000 --bytes-max 1024
 	$(RELEASE)/enfilade-bench forwarded --gateway $(RELEASE)/enfilade --ratio-max 1.5
 
 sim: ## The cluster in a deterministic world: SEEDS=n seeds, invariants after every step

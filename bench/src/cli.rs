@@ -110,8 +110,7 @@ pub(crate) struct ForwardedOptions {
     /// Fail when the median ratio forwarded/local of any cell is above this.
     #[arg(long)]
     pub(crate) ratio_max: Option<f64>,
-    /// Cells with fewer connections are measured and not judged: a node that sleeps between the two halves of each call
-    /// pays for waking up twice, which is the kernel's price and goes away with load.
+    /// Cells with fewer connections are measured and not judged.
     #[arg(long, default_value_t = 1)]
     pub(crate) ratio_connections_min: usize,
     /// Folder of the raw results.
@@ -132,15 +131,18 @@ pub(crate) struct SessionsOptions {
     #[arg(long, default_value_t = 10_000)]
     pub(crate) sessions: u64,
     /// Sessions that are created after these to see what they take in memory; 0 for none.
-    #[arg(long, default_value_t = 100_000)]
+    #[arg(long, default_value_t = 200_000)]
     pub(crate) memory_sessions: u64,
+    /// Sessions that are created after those and used for one call each, to see what a used one takes; 0 for none.
+    #[arg(long, default_value_t = 20_000)]
+    pub(crate) used_sessions: u64,
     /// Connections, spread over the nodes.
     #[arg(long, default_value_t = 256)]
     pub(crate) callers: usize,
-    /// Fail below this many sessions per second.
+    /// Fail below this many sessions per second, also while filling.
     #[arg(long)]
     pub(crate) rate_min: Option<f64>,
-    /// Fail when a session takes more bytes of memory than this, over sessions and voters.
+    /// Fail when a session takes more bytes of memory than this, over sessions and voters, used or not.
     #[arg(long)]
     pub(crate) bytes_max: Option<f64>,
     /// Where the nodes keep their data; by default in a folder that is removed.
@@ -210,6 +212,9 @@ pub(crate) struct LoadOptions {
     pub(crate) calls_max: u64,
     #[arg(long)]
     pub(crate) warmup_ms: u64,
+    /// At most so many calls, spread over the connections; without it each answer is followed by the next call.
+    #[arg(long)]
+    pub(crate) calls_per_second: Option<f64>,
     /// Processes whose CPU is charged to the proxy.
     #[arg(long, value_delimiter = ',')]
     pub(crate) proxy_pids: Vec<i32>,

@@ -81,6 +81,16 @@ impl Client {
         if has_session { Ok(()) } else { Err(Fault::NoSession) }
     }
 
+    /// Opens a session of the legacy era, uses it for one call, and forgets it.
+    pub(crate) async fn create_and_use(&mut self, template: &CallTemplate) -> Result<(), Fault> {
+        let used = match self.initialize().await {
+            Ok(()) => self.call(template).await,
+            Err(fault) => Err(fault),
+        };
+        self.headers.remove(&SESSION);
+        used
+    }
+
     /// Goes on at another address with the session that it has.
     pub(crate) async fn move_to(&mut self, address: SocketAddr) -> Result<(), Fault> {
         self.sender = connect(address).await?;

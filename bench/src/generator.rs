@@ -11,7 +11,7 @@ use hdrhistogram::Histogram;
 use hyper::Uri;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{interval_at, timeout};
 
 use crate::cli::LoadOptions;
 use crate::client::{Client, Fault};
@@ -37,6 +37,8 @@ struct Shared {
     calls: Cell<u64>,
     calls_max: u64,
     latency_ns: RefCell<Histogram<u64>>,
+    /// From one call of a connection to its next, at least.
+    pause: Option<Duration>,
     errors: Cell<u64>,
     error_texts: RefCell<Vec<String>>,
     /// Connections that still send.
@@ -53,6 +55,7 @@ impl Shared {
             calls: Cell::new(0),
             calls_max: options.calls_max,
             latency_ns: RefCell::new(Histogram::new_with_bounds(1, LATENCY_NS_MAX, 3)?),
+            pause: options.calls_per_second.map(|rate| Duration::from_secs_f64(options.connections as f64 / rate)),
             errors: Cell::new(0),
             error_texts: RefCell::new(Vec::new()),
             active: Cell::new(options.connections),
@@ -130,7 +133,9 @@ fn start_loops(options: &LoadOptions, shared: &Rc<Shared>) -> Result<JoinSet<()>
             let opened = open.await;
             shared.opened.set(shared.opened.get() + 1);
             shared.changed.notify_one();
-            if let Err(fault) = drive(opened, &shared, &template).await {
+            // With a pause the connections take turns.
+            let turn = shared.pause.map(|pause| pause.mul_f64(number as f64 / shared.active.get() as f64));
+            if let Err(fault) = drive(opened, &shared, &template, turn).await {
                 shared.failed(1, fault);
             }
             shared.active.set(shared.active.get() - 1);
@@ -150,9 +155,18 @@ async fn open(open_at: SocketAddr, address: SocketAddr, uri: Uri, era: Era, numb
 }
 
 /// One connection's life. A wrong answer is counted and the loop goes on; a broken connection ends it.
-async fn drive(opened: Result<Client, Fault>, shared: &Shared, template: &CallTemplate) -> Result<(), Fault> {
+async fn drive(
+    opened: Result<Client, Fault>,
+    shared: &Shared,
+    template: &CallTemplate,
+    turn: Option<Duration>,
+) -> Result<(), Fault> {
     let mut client = opened?;
+    let mut pauses = shared.pause.map(|pause| interval_at((Instant::now() + turn.unwrap_or_default()).into(), pause));
     while shared.phase.get() != Phase::Over {
+        if let Some(pauses) = &mut pauses {
+            pauses.tick().await;
+        }
         let sent = Instant::now();
         match client.call(template).await {
             Ok(()) => shared.answered(sent.elapsed()),

@@ -22,9 +22,14 @@ use crate::cpu::CpuTime;
 use crate::environment::Environment;
 use crate::process::TempDir;
 use crate::result_file;
+use crate::wire::{CallTemplate, Era};
 
 const LATENCY_US_MAX: u64 = 600_000_000;
 const ERROR_TEXTS_MAX: usize = 3;
+/// Sessions of which one rate is given while filling.
+const STEP: usize = 20_000;
+/// Text of a call that uses a session.
+const CALL_BYTES: usize = 200;
 /// How long the nodes are left alone before their memory is read: the allocator gives pages back after 10 s.
 const SETTLE: Duration = Duration::from_secs(12);
 
@@ -42,10 +47,19 @@ struct Created {
     cpu_us: f64,
 }
 
-/// Memory of all nodes together before and after.
+/// What is done with each session.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Use {
+    /// It is created.
+    No,
+    /// It is created, and makes one call through an upstream session of its own.
+    OneCall,
+}
+
+/// Sessions that stay, and the memory of all nodes together before and after.
 #[derive(Debug, Serialize)]
-struct Memory {
-    sessions: u64,
+struct Filling {
+    steps: Vec<Created>,
     before_bytes: u64,
     after_bytes: u64,
     per_session_and_voter: f64,
@@ -56,8 +70,8 @@ struct Report {
     nodes: usize,
     callers: usize,
     timed: Created,
-    filling: Option<Created>,
-    memory: Option<Memory>,
+    filling: Option<Filling>,
+    used: Option<Filling>,
     rate_min: Option<f64>,
     bytes_max: Option<f64>,
 }
@@ -73,24 +87,15 @@ pub(crate) async fn run(options: &SessionsOptions) -> Result<bool> {
     let data = options.data_dir.clone().unwrap_or_else(|| folder.path().join("data"));
     let mut cluster = Cluster::start(&options.gateway, options.nodes, &data, &folder).await?;
     // The first connections and the first sessions pay for what is made once.
-    cluster.create(options.callers, options.callers as u64).await?;
-    let timed = cluster.create(options.callers, options.sessions).await?;
+    cluster.create(options.callers, options.callers as u64, Use::OneCall).await?;
+    let timed = cluster.create(options.callers, options.sessions, Use::No).await?;
     eprintln!("{timed}");
-    let (mut filling, mut memory) = (None, None);
-    if options.memory_sessions > 0 {
-        let before_bytes = cluster.resident_bytes().await?;
-        let filled = cluster.create(options.callers, options.memory_sessions).await?;
-        let after_bytes = cluster.resident_bytes().await?;
-        let grown = after_bytes.saturating_sub(before_bytes) as f64;
-        let voters = options.nodes.min(VOTERS_MAX) as f64;
-        let per_session_and_voter = grown / (filled.sessions.max(1) as f64 * voters);
-        memory = Some(Memory { sessions: filled.sessions, before_bytes, after_bytes, per_session_and_voter });
-        filling = Some(filled);
-    }
+    let filling = cluster.fill(options.callers, options.memory_sessions, Use::No).await?;
+    let used = cluster.fill(options.callers, options.used_sessions, Use::OneCall).await?;
     cluster.stop().await?;
     let (nodes, callers) = (options.nodes, options.callers);
     let (rate_min, bytes_max) = (options.rate_min, options.bytes_max);
-    let report = Report { nodes, callers, timed, filling, memory, rate_min, bytes_max };
+    let report = Report { nodes, callers, timed, filling, used, rate_min, bytes_max };
     print!("{report}");
     let good = report.is_good();
     let run = result_file::Run { prefix: "sessions-", folder: &options.results, environment: &environment, good };
@@ -102,9 +107,27 @@ pub(crate) async fn run(options: &SessionsOptions) -> Result<bool> {
 const VOTERS_MAX: usize = 3;
 
 impl Cluster {
+    /// Creates that many sessions, and measures the memory that they take. None for none.
+    async fn fill(&mut self, callers: usize, sessions: u64, what: Use) -> Result<Option<Filling>> {
+        if sessions == 0 {
+            return Ok(None);
+        }
+        let (mut steps, before_bytes) = (Vec::new(), self.resident_bytes().await?);
+        for from in (0..sessions).step_by(STEP) {
+            let step = self.create(callers, (sessions - from).min(STEP as u64), what).await?;
+            eprintln!("{step}");
+            steps.push(step);
+        }
+        let after_bytes = self.resident_bytes().await?;
+        let created: u64 = steps.iter().map(|step| step.sessions).sum();
+        let voters = self.pids.len().min(VOTERS_MAX) as f64;
+        let per_session_and_voter = after_bytes.saturating_sub(before_bytes) as f64 / (created.max(1) as f64 * voters);
+        Ok(Some(Filling { steps, before_bytes, after_bytes, per_session_and_voter }))
+    }
+
     /// Creates that many sessions on that many connections, spread over the nodes.
-    async fn create(&mut self, callers: usize, sessions: u64) -> Result<Created> {
-        let shared = Rc::new(Shared::new(sessions)?);
+    async fn create(&mut self, callers: usize, sessions: u64, what: Use) -> Result<Created> {
+        let shared = Rc::new(Shared::new(sessions, what)?);
         let mut clients = Vec::new();
         for (caller, endpoint) in (0..callers).zip(self.endpoints.iter().cycle()) {
             let uri: Uri = endpoint.path.parse().context("the path is no URI")?;
@@ -131,6 +154,7 @@ impl Cluster {
 
 /// What the connections of a run share.
 struct Shared {
+    call: Option<CallTemplate>,
     left: Cell<u64>,
     done: Cell<u64>,
     errors: Cell<u64>,
@@ -139,8 +163,9 @@ struct Shared {
 }
 
 impl Shared {
-    fn new(sessions: u64) -> Result<Self> {
+    fn new(sessions: u64, what: Use) -> Result<Self> {
         Ok(Self {
+            call: (what == Use::OneCall).then(|| CallTemplate::new(Era::Legacy, CALL_BYTES)),
             left: Cell::new(sessions),
             done: Cell::new(0),
             errors: Cell::new(0),
@@ -184,7 +209,11 @@ impl Shared {
 async fn drive(mut client: Client, shared: Rc<Shared>) {
     while shared.take() {
         let begun = Instant::now();
-        match client.create_session().await {
+        let created = match &shared.call {
+            Some(call) => client.create_and_use(call).await,
+            None => client.create_session().await,
+        };
+        match created {
             Ok(()) => {
                 let took_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
                 shared.took_us.borrow_mut().saturating_record(took_us);
@@ -207,13 +236,23 @@ fn resident_bytes(pid: i32) -> Result<u64> {
     Ok(kib * 1024)
 }
 
+impl Filling {
+    fn errors(&self) -> u64 {
+        self.steps.iter().map(|step| step.errors).sum()
+    }
+
+    fn is_larger(&self, bytes_max: Option<f64>) -> bool {
+        bytes_max.is_some_and(|max| self.per_session_and_voter > max)
+    }
+}
+
 impl Report {
     fn is_good(&self) -> bool {
-        let errors = self.timed.errors + self.filling.as_ref().map_or(0, |filling| filling.errors);
-        let slow = self.rate_min.is_some_and(|min| self.timed.per_second < min);
-        let bytes = self.memory.as_ref().map(|memory| memory.per_session_and_voter);
-        let large = bytes.zip(self.bytes_max).is_some_and(|(bytes, max)| bytes > max);
-        errors == 0 && !slow && !large
+        let mut fillings = [&self.filling, &self.used].into_iter().flatten();
+        let steps = self.filling.iter().flat_map(|filling| &filling.steps).chain([&self.timed]);
+        let slow = |created: &Created| self.rate_min.is_some_and(|min| created.per_second < min);
+        let slow = steps.into_iter().any(slow);
+        self.timed.errors == 0 && !slow && !fillings.any(|all| all.errors() > 0 || all.is_larger(self.bytes_max))
     }
 }
 
@@ -240,16 +279,17 @@ impl fmt::Display for Report {
         let limit = self.rate_min.map_or("no limit".to_owned(), |min| format!("at least {min:.0}/s"));
         writeln!(f, "{} nodes, {} connections, over HTTP ({limit})", self.nodes, self.callers)?;
         writeln!(f, "{}", self.timed)?;
-        if let (Some(filling), Some(memory)) = (&self.filling, &self.memory) {
-            writeln!(f, "{filling}")?;
+        let limit = self.bytes_max.map_or("no limit".to_owned(), |max| format!("at most {max:.0}"));
+        for (filling, what) in [(&self.filling, "created"), (&self.used, "used for one call each")] {
+            let Some(filling) = filling else { continue };
+            filling.steps.iter().try_for_each(|step| writeln!(f, "{step}"))?;
             let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-            let (before, after) = (mib(memory.before_bytes), mib(memory.after_bytes));
+            let (before, after) = (mib(filling.before_bytes), mib(filling.after_bytes));
             writeln!(
                 f,
-                "memory of all nodes {before:.0} -> {after:.0} MiB: {:.0} bytes per session and voter, with what its owner \
-                 keeps ({})",
-                memory.per_session_and_voter,
-                self.bytes_max.map_or("no limit".to_owned(), |max| format!("at most {max:.0}"))
+                "memory of all nodes {before:.0} -> {after:.0} MiB: {:.0} bytes per session and voter with what its owner \
+                 keeps, sessions {what} ({limit})",
+                filling.per_session_and_voter
             )?;
         }
         writeln!(f, "{}", if self.is_good() { "good" } else { "NOT GOOD" })

@@ -123,6 +123,7 @@ mod tests {
             payload: 10_240,
             seconds: 30.0,
             calls_max: 200,
+            calls_per_second: None,
             warmup_ms: 0,
             proxy_pids: Vec::new(),
             upstream_pids: vec![nix::unistd::getpid().as_raw()],

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 /// One module each in `src/lib.rs`; a file without messages gives an empty module.
-const FILES: [&str; 4] = ["mesh.proto", "owner.proto", "raft.proto", "registry.proto"];
+const FILES: [&str; 5] = ["admin.proto", "mesh.proto", "owner.proto", "raft.proto", "registry.proto"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Relative to this package, where build scripts run: a checkout may move, or share its target directory.

@@ -17,7 +17,12 @@ pub(crate) struct Cli {
     #[arg(long, global = true)]
     pub(crate) alone: bool,
     /// What the nodes log.
-    #[arg(long, global = true, value_name = "FILTER", default_value = "info,openraft=error")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILTER",
+        default_value = "info,enfilade_cluster::duty=debug,openraft=error"
+    )]
     pub(crate) node_log: String,
     /// Keep configuration, data and logs here instead of in a temporary folder.
     #[arg(long, global = true, value_name = "DIR")]
@@ -41,7 +46,10 @@ pub(crate) struct Size {
     /// Rounds [default: 2].
     #[arg(long, global = true, value_name = "N")]
     rounds: Option<u32>,
-    /// Sessions that are asked at once after a failure [default: 100].
+    /// Short calls per second besides, while nodes come and go [default: 200].
+    #[arg(long, global = true, value_name = "N")]
+    rate: Option<usize>,
+    /// Sessions that are asked at once after a failure [default: 100, with --full all].
     #[arg(long, global = true, value_name = "N")]
     probes: Option<usize>,
 }
@@ -59,8 +67,12 @@ impl Size {
         self.rounds.unwrap_or(if self.full { 20 } else { 2 })
     }
 
+    pub(crate) fn rate(&self) -> usize {
+        self.rate.unwrap_or(if self.full { 1_000 } else { 200 })
+    }
+
     pub(crate) fn probes(&self) -> usize {
-        self.probes.unwrap_or(if self.full { 1_000 } else { 100 }).min(self.sessions())
+        self.probes.unwrap_or(if self.full { usize::MAX } else { 100 }).min(self.sessions())
     }
 }
 
@@ -76,8 +88,12 @@ pub(crate) enum Command {
     },
     /// A client resumes a stream on another node while its owner is killed.
     Resume,
-    /// The network between nodes fails, in one way or another.
-    Partition,
+    /// The network between nodes fails in one way or another, nodes stand still, disks stand still.
+    Partition {
+        /// Only this.
+        #[arg(long, value_enum)]
+        case: Option<Fault>,
+    },
     /// 3 to 5 to 3 nodes and a rolling restart, under load.
     Scale,
     /// All of them.
@@ -90,10 +106,30 @@ pub(crate) enum Command {
     },
 }
 
-/// Who is killed.
+/// What is broken, and mended again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Fault {
+    /// One of three is cut off.
+    TwoOne,
+    /// One hears nobody, and is heard.
+    OneWay,
+    /// An owner is cut off from all but the leader.
+    OwnerFromEdges,
+    /// Of five nodes the leader and another owner are cut off, together.
+    LeaderAndOwner,
+    /// The disks of all nodes stand still.
+    Disks,
+    /// An owner that does not lead stands still for longer than its lease.
+    StoppedOwner,
+    /// The registry's leader stands still for longer than its lease.
+    StoppedLeader,
+}
+
+/// Who is killed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Victim {
     /// A node that owns sessions and does not lead the registry.
+    #[default]
     Owner,
     /// The registry's leader, which owns sessions too.
     Leader,

@@ -1,6 +1,7 @@
 //! MCP clients of the legacy era: open a session, ping, call. A call has exactly one outcome, and is sent once;
 //! an answer that the gateway began as a resumable stream is fetched again where the connection broke.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -14,8 +15,8 @@ use crate::sse::{Event, Reader};
 use crate::web::{self, Fault, Message, To, Web};
 use crate::wire::{self, Said};
 
-/// Silence for longer than this is an outcome of its own, and a wrong one.
-const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+/// Silence for longer than this is an outcome of its own, and a wrong one. The gateway gives up calls after a minute.
+const ANSWER_WITHIN: Duration = Duration::from_secs(75);
 
 /// Between two attempts to fetch the rest of a stream, unless the stream said otherwise.
 const RESUME_PAUSE: Duration = Duration::from_millis(500);
@@ -70,7 +71,23 @@ pub(crate) struct Stream {
     pub(crate) notices: Vec<Value>,
     /// When it went on, on a new connection.
     pub(crate) resumed: Option<Instant>,
+    /// Answers that began: the first one, and one for each time that the rest was asked for.
+    begun: Vec<usize>,
     answer: Option<Value>,
+}
+
+/// A stream of events that is being read.
+pub(crate) struct Reading {
+    body: Incoming,
+    reader: Reader,
+    /// Those that have come and were not taken yet.
+    events: VecDeque<Event>,
+}
+
+impl Reading {
+    pub(crate) fn of(response: Response<Incoming>) -> Reading {
+        Reading { body: response.into_body(), reader: Reader::default(), events: VecDeque::new() }
+    }
 }
 
 impl Clients {
@@ -135,7 +152,7 @@ impl Clients {
         let asked = self.answer(to, session, id, body, &mut stream);
         let outcome = match tokio::time::timeout(ANSWER_WITHIN, asked).await {
             Ok(Ok(outcome) | Err(outcome)) => outcome,
-            Err(_) => Outcome::Wrong(format!("silence for {ANSWER_WITHIN:?}")),
+            Err(_) => Outcome::Wrong(format!("silence for {ANSWER_WITHIN:?} of {id}: {}", stream.so_far(&session.id))),
         };
         (outcome, stream)
     }
@@ -154,6 +171,7 @@ impl Clients {
             let answer = serde_json::from_slice(&body).map_err(|error| Outcome::Wrong(error.to_string()))?;
             return Ok(of_said(wire::said(id, &answer)));
         }
+        stream.begun.push(node);
         let broken = stream.read(response, id).await;
         if stream.answer.is_none() && stream.last.is_none() {
             return Err(Outcome::Broken(broken));
@@ -203,9 +221,21 @@ impl Clients {
         id: u64,
         stream: &mut Stream,
     ) -> Result<Option<usize>, Outcome> {
+        let Some((node, mut reading)) = self.resumed(session, To::AnyBut(not), stream).await? else { return Ok(None) };
+        stream.read_while(&mut reading, id, |_| true).await;
+        Ok(Some(node))
+    }
+
+    /// The rest of a stream, where it can be had now.
+    pub(crate) async fn resumed(
+        &self,
+        session: &Session,
+        to: To,
+        stream: &mut Stream,
+    ) -> Result<Option<(usize, Reading)>, Outcome> {
         let last = stream.last.clone();
         let message = Message::get(&session.id, last.as_deref());
-        let (node, response) = match self.web.send(To::AnyBut(not), &message).await {
+        let (node, response) = match self.web.send(to, &message).await {
             Ok(answered) => answered,
             Err(_) => return Ok(None),
         };
@@ -216,32 +246,32 @@ impl Clients {
             status => return Err(of_status(status, &web::body(response).await?)),
         }
         stream.resumed.get_or_insert_with(Instant::now);
-        stream.read(response, id).await;
-        Ok(Some(node))
+        stream.begun.push(node);
+        Ok(Some((node, Reading::of(response))))
     }
 }
 
 impl Stream {
+    /// For the report of a call that is not answered.
+    fn so_far(&self, session: &str) -> String {
+        let (notices, last) = (self.notices.len(), self.last.as_deref().unwrap_or("none"));
+        format!("session {session}, begun at nodes {:?}, {notices} messages, last event {last}", self.begun)
+    }
+
     /// Reads until the answer to `id`, or until the connection ends; then says why.
     pub(crate) async fn read(&mut self, response: Response<Incoming>, id: u64) -> String {
-        self.read_while(response, id, |_| true).await
+        self.read_while(&mut Reading::of(response), id, |_| true).await
     }
 
     /// Likewise, and stops where `go_on` says so.
     pub(crate) async fn read_while(
         &mut self,
-        response: Response<Incoming>,
+        reading: &mut Reading,
         id: u64,
         go_on: impl Fn(&Stream) -> bool,
     ) -> String {
-        let (mut body, mut reader) = (response.into_body(), Reader::default());
-        while let Some(frame) = body.frame().await {
-            let bytes = match frame.map(hyper::body::Frame::into_data) {
-                Ok(Ok(bytes)) => bytes,
-                Ok(Err(_)) => continue,
-                Err(error) => return error.to_string(),
-            };
-            for event in reader.read(&bytes) {
+        loop {
+            while let Some(event) = reading.events.pop_front() {
                 self.take(event, id);
                 if self.answer.is_some() {
                     return "answered".to_owned();
@@ -250,8 +280,13 @@ impl Stream {
                     return "stopped".to_owned();
                 }
             }
+            match reading.body.frame().await.map(|frame| frame.map(hyper::body::Frame::into_data)) {
+                Some(Ok(Ok(bytes))) => reading.events.extend(reading.reader.read(&bytes)),
+                Some(Ok(Err(_))) => {}
+                Some(Err(error)) => return error.to_string(),
+                None => return "the stream ended without an answer".to_owned(),
+            }
         }
-        "the stream ended without an answer".to_owned()
     }
 
     fn take(&mut self, event: Event, id: u64) {
@@ -314,17 +349,34 @@ fn text_of(body: &[u8]) -> String {
     String::from_utf8_lossy(body).chars().take(200).collect()
 }
 
-/// Pings until the session is served; returns when that was, and what came before.
+/// When a session was served again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Served {
+    /// Since the failure.
+    pub(crate) after: Duration,
+    /// When it was asked first.
+    pub(crate) asked: Duration,
+    /// The first question had no good answer soon.
+    pub(crate) was_hit: bool,
+}
+
+/// Pings until the session is served; returns when that was, and what came before. A session was hit if the first
+/// question was not answered well within `usual`.
 pub(crate) async fn until_served(
     clients: &Clients,
     session: &Session,
     since: Instant,
+    usual: Duration,
     limit: Duration,
-) -> (Option<Duration>, Vec<Outcome>) {
-    let mut before = Vec::new();
+) -> (Option<Served>, Vec<Outcome>) {
+    let (mut before, asked) = (Vec::new(), since.elapsed());
     loop {
         match clients.ping(To::Any, session).await {
-            Outcome::Result => return (Some(since.elapsed()), before),
+            Outcome::Result => {
+                let after = since.elapsed();
+                let was_hit = !before.is_empty() || after - asked > usual;
+                return (Some(Served { after, asked, was_hit }), before);
+            }
             Outcome::Lost(text) => {
                 before.push(Outcome::Lost(text));
                 return (None, before);

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
+use crate::moves::Slots;
 use crate::process::{Process, Said};
 use crate::web::Web;
 use crate::witness::WORK_SAFE;
@@ -200,7 +201,7 @@ impl Cluster {
         let node = &self.nodes[index];
         let upstream = json!({
             "name": "witness", "url": self.setup.upstream, "era": "legacy", "calls_max": 4096,
-            "replay_safe": [WORK_SAFE],
+            "replay_safe": [WORK_SAFE], "fence_header": true,
         });
         let mut config = json!({
             "listen": [{"address": node.listen}],
@@ -245,9 +246,13 @@ impl Cluster {
     pub(crate) async fn kill(&mut self, which: &[usize]) -> Result<Instant> {
         let mut first = None;
         for &index in which {
-            let at = self.nodes[index].process()?.kill().await?;
+            let at = self.nodes[index].process()?.kill()?;
             first.get_or_insert(at);
-            self.nodes[index].process = None;
+        }
+        for &index in which {
+            if let Some(process) = self.nodes[index].process.take() {
+                process.gone().await?;
+            }
         }
         first.context("nobody to kill")
     }
@@ -260,6 +265,14 @@ impl Cluster {
         ensure!(status.success(), "{} ended with {status}", self.nodes[index].name);
         self.web.balancer.set_out(index, true);
         Ok(begun.elapsed())
+    }
+
+    /// Asks a node to end, and again while it hands over. Returns how long it took from then on.
+    pub(crate) async fn stop_at_once(&mut self, index: usize, after: Duration) -> Result<Duration> {
+        let process = self.nodes[index].process.take().context("it does not run")?;
+        let took = process.end_at_once(after).await?;
+        self.web.balancer.set_out(index, true);
+        Ok(took)
     }
 
     /// The nodes that run.
@@ -287,18 +300,16 @@ impl Cluster {
         }
     }
 
-    /// How many slots came to nodes since the beginning, by what the nodes log.
-    pub(crate) fn gained(&self) -> u64 {
-        let logs = self.nodes.iter().map(|node| std::fs::read_to_string(node.log(&self.setup.dir)).unwrap_or_default());
-        logs.map(|log| log.lines().filter_map(gained).sum::<u64>()).sum()
+    /// Who has which number of slots, by what the nodes log.
+    pub(crate) fn slots(&self) -> Slots {
+        Slots::read(self.nodes.iter().map(|node| node.log(&self.setup.dir)))
     }
 
     /// Ends all nodes that run.
     pub(crate) async fn end(mut self) -> Result<()> {
-        for index in self.running() {
-            if let Some(mut process) = self.nodes[index].process.take() {
-                process.kill().await?;
-            }
+        let all = self.running();
+        if !all.is_empty() {
+            self.kill(&all).await?;
         }
         Ok(())
     }
@@ -306,14 +317,6 @@ impl Cluster {
 
 /// What a node logs when it becomes the registry's leader.
 const LEADS: &str = "this node leads the registry";
-
-/// What a node logs when slots come to it or go, with their numbers.
-const CHANGED: &str = "slots of this node changed";
-
-fn gained(line: &str) -> Option<u64> {
-    let (_, rest) = line.split_once(CHANGED)?;
-    rest.split_whitespace().find_map(|word| word.strip_prefix("gained="))?.parse().ok()
-}
 
 impl Setup {
     /// Earlier programs know one node only.

@@ -30,8 +30,10 @@ impl Disk {
     }
 
     /// From now on it stands still.
-    pub(crate) fn freeze(&self) -> Result<Still<'_>> {
-        run(Command::new("fsfreeze").arg("--freeze").arg(&self.0))?;
+    pub(crate) async fn freeze(&self) -> Result<Still<'_>> {
+        // What is not written yet is written first.
+        let output = tokio::process::Command::new("fsfreeze").arg("--freeze").arg(&self.0).output().await?;
+        ensure!(output.status.success(), "fsfreeze: {}", String::from_utf8_lossy(&output.stderr).trim());
         Ok(Still(self))
     }
 }

@@ -7,6 +7,7 @@ mod balancer;
 mod cli;
 mod client;
 mod cluster;
+mod creations;
 mod delay;
 mod disk;
 mod drill_kill;
@@ -14,14 +15,22 @@ mod drill_partition;
 mod drill_resume;
 mod drill_scale;
 mod drill_sessions;
+mod drill_still;
+mod drill_stopped;
+mod effects;
+mod ended;
+mod held;
 mod ledger;
 mod load;
+mod moves;
 mod net;
+mod numbered;
 mod pauses;
 mod process;
 mod report;
 mod sse;
 mod stage;
+mod steady;
 mod tally;
 mod web;
 mod wire;
@@ -107,7 +116,7 @@ fn expand(command: &Command) -> Vec<Command> {
             kill(Victim::Edge),
             kill(Victim::All),
             Command::Resume,
-            Command::Partition,
+            Command::Partition { case: None },
             Command::Scale,
         ],
         one => vec![one.clone()],
@@ -120,7 +129,7 @@ async fn run(cli: &Cli, command: &Command) -> Result<Vec<Found>> {
         Command::Kill { role } => drill_kill::run(cli, *role).await?,
         Command::Resume => drill_resume::run(cli).await?,
         Command::Scale => drill_scale::run(cli).await?,
-        Command::Partition => return drill_partition::run(cli).await,
+        Command::Partition { case } => return drill_partition::run(cli, *case).await,
         Command::All | Command::Witness { .. } => anyhow::bail!("not a drill"),
     };
     Ok(vec![found])

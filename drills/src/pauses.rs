@@ -11,7 +11,7 @@ use crate::report::Times;
 use crate::web::To;
 
 /// Between two questions to a session.
-const EVERY: Duration = Duration::from_millis(50);
+const EVERY: Duration = Duration::from_millis(100);
 
 /// Sessions that are asked until they are told to stop.
 pub(crate) struct Pauses {

@@ -70,12 +70,21 @@ impl Process {
         Ok(said)
     }
 
-    /// kill -9. Waits until the process is gone.
-    pub(crate) async fn kill(&mut self) -> Result<Instant> {
+    /// kill -9; it may take a moment until the process is [`gone`](Process::gone).
+    pub(crate) fn kill(&self) -> Result<Instant> {
         self.signal(Signal::SIGKILL)?;
-        let at = Instant::now();
+        Ok(Instant::now())
+    }
+
+    /// Waits until the process is gone.
+    pub(crate) async fn gone(mut self) -> Result<()> {
         self.child.wait().await?;
-        Ok(at)
+        Ok(())
+    }
+
+    /// SIGSTOP, or SIGCONT: it stands still without knowing, or goes on.
+    pub(crate) fn stand_still(&self, still: bool) -> Result<()> {
+        self.signal(if still { Signal::SIGSTOP } else { Signal::SIGCONT })
     }
 
     /// Asks it to hand over and end; waits.
@@ -83,6 +92,19 @@ impl Process {
         self.signal(Signal::SIGTERM)?;
         match timeout(END_WITHIN, self.child.wait()).await {
             Ok(status) => Ok(status?),
+            Err(_) => bail!("{} did not end within {END_WITHIN:?}: {}", self.name, self.log_tail()),
+        }
+    }
+
+    /// Asks it to hand over and end, and again `after` that, when it has not ended yet: then it waits for nothing any more.
+    /// Returns how long that took.
+    pub(crate) async fn end_at_once(mut self, after: Duration) -> Result<Duration> {
+        self.signal(Signal::SIGTERM)?;
+        ensure!(timeout(after, self.child.wait()).await.is_err(), "{} had nothing to wait for", self.name);
+        self.signal(Signal::SIGTERM)?;
+        let again = Instant::now();
+        match timeout(END_WITHIN, self.child.wait()).await {
+            Ok(_) => Ok(again.elapsed()),
             Err(_) => bail!("{} did not end within {END_WITHIN:?}: {}", self.name, self.log_tail()),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,9 +10,10 @@ use anyhow::{Context, Result, bail, ensure};
 use futures::stream::{self, StreamExt};
 use rand::seq::IndexedRandom;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use crate::cli::{Cli, Size};
-use crate::client::{self, Clients, Outcome, Session};
+use crate::client::{self, Clients, Outcome, Served, Session};
 use crate::cluster::{Cluster, Node, Setup};
 use crate::load::Load;
 use crate::report::Times;
@@ -20,6 +22,14 @@ use crate::witness::{WORK, Witness};
 
 /// Sessions that are opened, or asked, at a time.
 const AT_A_TIME: usize = 64;
+
+/// Sessions that are asked at a time after a failure. Those that are not answered within [`AT_ONCE`] are held by an edge,
+/// and do not count: they cost nothing, and must not keep others from being asked.
+const PROBED_AT_A_TIME: usize = 512;
+const AT_ONCE: Duration = Duration::from_millis(100);
+
+/// An answer that took longer was held up, and not only by the others that ask.
+const USUAL: Duration = Duration::from_millis(500);
 
 /// How long a cluster may take until all of its nodes serve all sessions.
 const SETTLE_WITHIN: Duration = Duration::from_secs(60);
@@ -133,6 +143,15 @@ impl Stage {
         Ok((Arc::new(sessions), times))
     }
 
+    /// The first session that a node opens once it said that it is ready, and a call in it there.
+    pub(crate) async fn first_call(&self, node: usize) -> Result<(Outcome, Duration)> {
+        let begun = Instant::now();
+        let session = self.clients.open(To::Only(node)).await.map_err(failed)?;
+        let (call, arguments) = (self.clients.number(), json!({"ms": 0}));
+        let (outcome, _) = self.clients.call(To::Only(node), &session, call, WORK, arguments).await;
+        Ok((outcome, begun.elapsed()))
+    }
+
     /// Asks every session once. Returns those that are lost, and other answers than the right one.
     pub(crate) async fn sweep(&self, sessions: &[Session]) -> (u64, Vec<Outcome>) {
         let asked = stream::iter(sessions).map(|session| self.clients.ping(To::Any, session));
@@ -177,7 +196,7 @@ impl Stage {
 
     /// Waits until most calls of the load are in flight.
     pub(crate) async fn busy(&self, load: &Load) -> Result<()> {
-        let (begun, wanted) = (Instant::now(), self.size.calls() as u64 * 9 / 10);
+        let (begun, wanted) = (Instant::now(), self.size.calls() as u64 * 10 / 11);
         while load.in_flight() < wanted {
             ensure!(begun.elapsed() < SETTLE_WITHIN, "only {} calls are in flight", load.in_flight());
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -196,11 +215,20 @@ pub(crate) fn probe(
 ) -> impl Future<Output = Probed> + Send + use<> {
     let all: Vec<usize> = (0..sessions.len()).collect();
     let chosen: Vec<usize> = all.choose_multiple(&mut rand::rng(), count).copied().collect();
+    let room = Arc::new(Semaphore::new(PROBED_AT_A_TIME));
     let asked: Vec<_> = chosen
         .into_iter()
         .map(|index| {
-            let (clients, sessions) = (clients.clone(), Arc::clone(sessions));
-            tokio::spawn(async move { client::until_served(&clients, &sessions[index], since, limit).await })
+            let (clients, sessions, room) = (clients.clone(), Arc::clone(sessions), Arc::clone(&room));
+            tokio::spawn(async move {
+                let place = room.acquire().await;
+                let mut served = pin!(client::until_served(&clients, &sessions[index], since, USUAL, limit));
+                if let Ok(served) = tokio::time::timeout(AT_ONCE, &mut served).await {
+                    return served;
+                }
+                drop(place);
+                served.await
+            })
         })
         .collect();
     async move {
@@ -208,11 +236,10 @@ pub(crate) fn probe(
         for asked in asked {
             let Ok((served, before)) = asked.await else { continue };
             match served {
-                Some(time) => probed.served.push(time),
+                Some(served) => probed.take(served),
                 None if before.iter().any(|outcome| matches!(outcome, Outcome::Lost(_))) => probed.lost += 1,
                 None => probed.never += 1,
             }
-            probed.refusals.extend(before);
         }
         probed
     }
@@ -222,19 +249,22 @@ pub(crate) fn probe(
 #[derive(Debug, Default)]
 pub(crate) struct Probed {
     pub(crate) served: Vec<Duration>,
+    /// Of these, the sessions that were not served as if nothing had happened.
+    pub(crate) hit: Times,
+    /// When the last session was asked first.
+    pub(crate) asked: Duration,
     pub(crate) lost: u64,
     /// Not served within the limit.
     pub(crate) never: u64,
-    /// Answers before the right one.
-    pub(crate) refusals: Vec<Outcome>,
 }
 
 impl Probed {
-    /// Sessions that were not served as if nothing had happened.
-    pub(crate) fn hit(&self, usual: Duration) -> Times {
-        let mut times = Times::default();
-        self.served.iter().filter(|time| **time > usual).for_each(|time| times.add(*time));
-        times
+    fn take(&mut self, served: Served) {
+        self.served.push(served.after);
+        self.asked = self.asked.max(served.asked);
+        if served.was_hit {
+            self.hit.add(served.after);
+        }
     }
 }
 

@@ -91,6 +91,8 @@ pub(crate) struct Tally(Arc<Mutex<Inner>>);
 #[derive(Debug, Default)]
 struct Inner {
     counts: Counts,
+    /// Calls that were begun, where they are counted.
+    begun: u64,
     /// Calls whose executions are looked at again in the end: they may still be executed, wrongly.
     ended: Vec<(u64, bool, Expect)>,
 }
@@ -114,6 +116,11 @@ impl Tally {
         self.with(|inner| inner.counts.outcome(outcome));
     }
 
+    /// A call begins, of which an outcome must be heard.
+    pub(crate) fn begin(&self) {
+        self.with(|inner| inner.begun += 1);
+    }
+
     /// The one outcome of a call.
     pub(crate) fn call(&self, ledger: &Ledger, call: u64, is_safe: bool, outcome: &Outcome) {
         // A request whose client is gone may still be on its way; every other outcome is final.
@@ -134,9 +141,18 @@ impl Tally {
         });
     }
 
+    /// How many outcomes there were until now, and how many of them were no results.
+    pub(crate) fn so_far(&self) -> (u64, u64) {
+        self.with(|inner| (inner.counts.calls, inner.counts.calls - inner.counts.results))
+    }
+
     /// The counts, with the witness heard.
     pub(crate) fn settle(&self, ledger: &Ledger) -> Counts {
         self.with(|inner| {
+            let (begun, ended) = (inner.begun, inner.ended.len() as u64);
+            if begun > ended {
+                inner.counts.fault(format!("{} of {begun} calls have no outcome", begun - ended));
+            }
             for (call, is_safe, expect) in std::mem::take(&mut inner.ended) {
                 let seen = ledger.seen(call);
                 let most = if is_safe { 2 } else { 1 };
@@ -166,9 +182,9 @@ mod tests {
 
     fn settled(is_safe: bool, executions: u32, outcome: &Outcome, afterwards: u32) -> Counts {
         let (tally, ledger) = (Tally::default(), Ledger::default());
-        (0..executions).for_each(|_| ledger.begin(1));
+        (0..executions).for_each(|_| drop(ledger.begin(1)));
         tally.call(&ledger, 1, is_safe, outcome);
-        (0..afterwards).for_each(|_| ledger.begin(1));
+        (0..afterwards).for_each(|_| drop(ledger.begin(1)));
         tally.settle(&ledger)
     }
 
@@ -193,5 +209,12 @@ mod tests {
         assert_eq!(settled(false, 1, &Outcome::Refused(String::new()), 0).wrong, 1);
         assert_eq!(settled(false, 1, &again, 0).wrong, 1);
         assert_eq!(settled(true, 1, &again, 0).wrong, 0);
+    }
+
+    #[test]
+    fn a_call_without_an_outcome_is_wrong() {
+        let (tally, ledger) = (Tally::default(), Ledger::default());
+        tally.begin();
+        assert_eq!(tally.settle(&ledger).wrong, 1);
     }
 }

@@ -22,6 +22,7 @@ use crate::wire;
 
 const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
 const VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
+const METHOD: HeaderName = HeaderName::from_static("mcp-method");
 const LAST_EVENT: HeaderName = HeaderName::from_static("last-event-id");
 
 /// A node that does not answer a connection attempt within this is away.
@@ -30,7 +31,7 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(1);
 /// Where nodes say whether they are well, how often they are asked, and how long they may take.
 const HEALTH: &str = "/healthz";
 const HEALTH_EVERY: Duration = Duration::from_millis(100);
-const HEALTH_WITHIN: Duration = Duration::from_secs(1);
+const HEALTH_WITHIN: Duration = Duration::from_secs(3);
 
 /// Nodes that are tried until one takes the request.
 const NODES_TRIED: usize = 8;
@@ -68,20 +69,27 @@ pub(crate) struct Message<'a> {
     pub(crate) method: Method,
     pub(crate) session: Option<&'a str>,
     pub(crate) last_event: Option<&'a str>,
+    /// Of 2026-07-28: the method.
+    pub(crate) modern: Option<&'a str>,
     pub(crate) body: String,
 }
 
 impl<'a> Message<'a> {
     pub(crate) fn post(session: Option<&'a str>, body: String) -> Message<'a> {
-        Message { method: Method::POST, session, last_event: None, body }
+        Message { method: Method::POST, session, last_event: None, modern: None, body }
     }
 
     pub(crate) fn get(session: &'a str, last_event: Option<&'a str>) -> Message<'a> {
-        Message { method: Method::GET, session: Some(session), last_event, body: String::new() }
+        Message { method: Method::GET, session: Some(session), last_event, modern: None, body: String::new() }
     }
 
     pub(crate) fn delete(session: &'a str) -> Message<'a> {
-        Message { method: Method::DELETE, session: Some(session), last_event: None, body: String::new() }
+        Message { method: Method::DELETE, session: Some(session), last_event: None, modern: None, body: String::new() }
+    }
+
+    /// A request of 2026-07-28.
+    pub(crate) fn modern(method: &'a str, body: String) -> Message<'a> {
+        Message { modern: Some(method), ..Message::post(None, body) }
     }
 
     fn request(&self, url: &str) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
@@ -92,6 +100,9 @@ impl<'a> Message<'a> {
         request = request.header(ACCEPT, "application/json, text/event-stream");
         if let Some(session) = self.session {
             request = request.header(SESSION, session).header(VERSION, wire::VERSION);
+        }
+        if let Some(method) = self.modern {
+            request = request.header(VERSION, wire::MODERN).header(METHOD, method);
         }
         if let Some(id) = self.last_event {
             request = request.header(LAST_EVENT, id);

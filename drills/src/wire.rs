@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 pub(crate) const VERSION: &str = "2025-11-25";
+pub(crate) const MODERN: &str = "2026-07-28";
 
 pub(crate) fn initialize() -> String {
     let client = json!({"name": "enfilade-drills", "version": env!("CARGO_PKG_VERSION")});
@@ -16,6 +17,16 @@ pub(crate) fn initialized() -> String {
 
 pub(crate) fn ping(id: u64) -> String {
     json!({"jsonrpc": "2.0", "id": id, "method": "ping"}).to_string()
+}
+
+/// `subscriptions/listen` of 2026-07-28, to what tools there are.
+pub(crate) fn listen(id: u64) -> String {
+    let meta = json!({
+        "io.modelcontextprotocol/protocolVersion": MODERN,
+        "io.modelcontextprotocol/clientCapabilities": {},
+    });
+    let params = json!({"notifications": {"toolsListChanged": true}, "_meta": meta});
+    json!({"jsonrpc": "2.0", "id": id, "method": "subscriptions/listen", "params": params}).to_string()
 }
 
 /// A call whose JSON-RPC id is its number, unique in a drill.

@@ -4,12 +4,13 @@
 use std::collections::HashSet;
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use futures::stream;
+use futures::stream::{self, Stream, StreamExt};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
@@ -20,8 +21,10 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::broadcast::{self, error::RecvError};
 
-use crate::ledger::Ledger;
+use crate::effects::{Effects, FENCE};
+use crate::ledger::{Executing, Ledger};
 
 /// A call that may run once: the gateway is told nothing about it.
 pub(crate) const WORK: &str = "work";
@@ -29,6 +32,9 @@ pub(crate) const WORK: &str = "work";
 pub(crate) const WORK_SAFE: &str = "work_safe";
 /// A call that says a number of things before it ends.
 pub(crate) const EVENTS: &str = "events";
+
+/// Announcements that a slow listener may miss; it hears one anyway.
+const ANNOUNCED_MAX: usize = 16;
 
 const VERSION: &str = "2025-11-25";
 /// Out of descriptors, for one: wait a little instead of spinning.
@@ -41,19 +47,28 @@ type Body = UnsyncBoxBody<Bytes, Infallible>;
 pub(crate) struct Witness {
     address: SocketAddr,
     ledger: Ledger,
+    effects: Effects,
+    opened: Arc<AtomicU64>,
+    announced: broadcast::Sender<()>,
 }
 
 struct State {
     ledger: Ledger,
+    effects: Effects,
     sessions: Mutex<HashSet<u128>>,
+    opened: Arc<AtomicU64>,
+    announced: broadcast::Sender<()>,
 }
 
 impl Witness {
     /// Serves at `listen`.
     pub(crate) async fn start(listen: SocketAddr) -> Result<Witness> {
         let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
-        let witness = Witness { address: listener.local_addr()?, ledger: Ledger::default() };
-        let state = Arc::new(State { ledger: witness.ledger.clone(), sessions: Mutex::default() });
+        let (announced, _) = broadcast::channel(ANNOUNCED_MAX);
+        let (ledger, effects, opened) = (Ledger::default(), Effects::default(), Arc::<AtomicU64>::default());
+        let witness = Witness { address: listener.local_addr()?, ledger, effects, opened, announced };
+        let Witness { ledger, effects, opened, announced, .. } = witness.clone();
+        let state = Arc::new(State { ledger, effects, sessions: Mutex::default(), opened, announced });
         tokio::spawn(accept(listener, state));
         Ok(witness)
     }
@@ -64,6 +79,22 @@ impl Witness {
 
     pub(crate) fn ledger(&self) -> &Ledger {
         &self.ledger
+    }
+
+    /// In whose right it was called.
+    pub(crate) fn effects(&self) -> &Effects {
+        &self.effects
+    }
+
+    /// Sessions that were opened here, the nodes' own included.
+    pub(crate) fn opened(&self) -> u64 {
+        self.opened.load(Ordering::Relaxed)
+    }
+
+    /// Says to all who listen that its tools have changed.
+    pub(crate) fn announce(&self) {
+        // Nobody may listen.
+        let _ = self.announced.send(());
     }
 }
 
@@ -94,11 +125,15 @@ async fn answer(request: Request<Incoming>, state: Arc<State>) -> Result<Respons
     let session = parts.headers.get("mcp-session-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
     Ok(match parts.method {
         Method::POST => match body.collect().await {
-            Ok(body) => post(&state, session.as_deref(), &body.to_bytes()).await,
+            Ok(body) => {
+                let fence = parts.headers.get(FENCE).and_then(|fence| fence.to_str().ok());
+                post(&state, session.as_deref(), fence, &body.to_bytes()).await
+            }
             Err(_) => status(StatusCode::BAD_REQUEST),
         },
         Method::DELETE => status(if state.end(session.as_deref()) { StatusCode::OK } else { StatusCode::NOT_FOUND }),
-        // Nothing is ever said outside of a call.
+        Method::GET if state.has(session.as_deref()) => announcements(state.announced.subscribe()),
+        Method::GET => status(StatusCode::NOT_FOUND),
         _ => status(StatusCode::METHOD_NOT_ALLOWED),
     })
 }
@@ -113,6 +148,7 @@ impl State {
         getrandom::fill(&mut random).ok()?;
         let id = u128::from_ne_bytes(random);
         self.sessions(|all| all.insert(id));
+        self.opened.fetch_add(1, Ordering::Relaxed);
         Some(format!("{id:032x}"))
     }
 
@@ -129,7 +165,7 @@ fn key(session: Option<&str>) -> Option<u128> {
     u128::from_str_radix(session?, 16).ok()
 }
 
-async fn post(state: &State, session: Option<&str>, body: &[u8]) -> Response<Body> {
+async fn post(state: &State, session: Option<&str>, fence: Option<&str>, body: &[u8]) -> Response<Body> {
     let Ok(message) = serde_json::from_slice::<Value>(body) else { return status(StatusCode::BAD_REQUEST) };
     let (id, method) = (&message["id"], message["method"].as_str().unwrap_or_default());
     if method == "initialize" {
@@ -149,7 +185,10 @@ async fn post(state: &State, session: Option<&str>, body: &[u8]) -> Response<Bod
     match method {
         "ping" | "logging/setLevel" => result(id, &json!({})),
         "tools/list" => result(id, &json!({"tools": tools()})),
-        "tools/call" => call(state, id, &message["params"]).await,
+        "tools/call" => {
+            state.effects.note(fence);
+            call(state, id, &message["params"]).await
+        }
         _ => error(id, -32601, "method not found"),
     }
 }
@@ -157,7 +196,7 @@ async fn post(state: &State, session: Option<&str>, body: &[u8]) -> Response<Bod
 fn initialized() -> Value {
     json!({
         "protocolVersion": VERSION,
-        "capabilities": {"tools": {}, "logging": {}},
+        "capabilities": {"tools": {"listChanged": true}, "logging": {}},
         "serverInfo": {"name": "witness", "version": env!("CARGO_PKG_VERSION")},
     })
 }
@@ -181,14 +220,14 @@ async fn call(state: &State, id: &Value, params: &Value) -> Response<Body> {
     let Some(call) = arguments["call"].as_u64() else { return error(id, -32602, "no call") };
     match params["name"].as_str() {
         Some(WORK | WORK_SAFE) => {
-            state.ledger.begin(call);
+            let _executing = state.ledger.begin(call);
             tokio::time::sleep(Duration::from_millis(arguments["ms"].as_u64().unwrap_or(0))).await;
             result(id, &done(call))
         }
         Some(EVENTS) => {
-            state.ledger.begin(call);
+            let executing = state.ledger.begin(call);
             let token = params["_meta"]["progressToken"].clone();
-            events(id.clone(), call, token, arguments)
+            events(id.clone(), call, token, arguments, executing)
         }
         _ => error(id, -32602, "unknown tool"),
     }
@@ -200,10 +239,10 @@ fn done(call: u64) -> Value {
 }
 
 /// A stream of numbered log messages, then the answer.
-fn events(id: Value, call: u64, token: Value, arguments: &Value) -> Response<Body> {
+fn events(id: Value, call: u64, token: Value, arguments: &Value, executing: Executing) -> Response<Body> {
     let count = arguments["count"].as_u64().unwrap_or(0);
     let pause = Duration::from_millis(arguments["every_ms"].as_u64().unwrap_or(0));
-    let events = stream::unfold(1, move |number| {
+    let events = stream::unfold((1, executing), move |(number, executing)| {
         let (id, token) = (id.clone(), token.clone());
         async move {
             if number > count + 1 {
@@ -216,9 +255,26 @@ fn events(id: Value, call: u64, token: Value, arguments: &Value) -> Response<Bod
                 numbered(call, number, &token)
             };
             let text = format!("event: message\ndata: {message}\n\n");
-            Some((Ok(Frame::data(Bytes::from(text))), number + 1))
+            Some((Ok(Frame::data(Bytes::from(text))), (number + 1, executing)))
         }
     });
+    event_stream(events)
+}
+
+/// What is said outside of calls.
+fn announcements(announced: broadcast::Receiver<()>) -> Response<Body> {
+    let opened = stream::once(async { Ok(Frame::data(Bytes::from_static(b": open\n\n"))) });
+    let said = stream::unfold(announced, |mut announced| async move {
+        if announced.recv().await == Err(RecvError::Closed) {
+            return None;
+        }
+        let message = json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"});
+        Some((Ok(Frame::data(Bytes::from(format!("event: message\ndata: {message}\n\n")))), announced))
+    });
+    event_stream(opened.chain(said))
+}
+
+fn event_stream(events: impl Stream<Item = Result<Frame<Bytes>, Infallible>> + Send + 'static) -> Response<Body> {
     let mut response = Response::new(UnsyncBoxBody::new(StreamBody::new(events)));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     response

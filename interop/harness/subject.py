@@ -5,9 +5,11 @@ import os
 from urllib.parse import urlsplit
 
 from harness import peers
+from harness.listed import wait_until_listed
 from harness.processes import Server
 
 START_SECONDS = 60
+LISTED_SECONDS = 180
 STOP_SECONDS = 20
 
 
@@ -42,6 +44,7 @@ class Subject:
         data = os.path.join(self.world.root, "data")
         command = [binary, "up", "--nodes", str(nodes), "--config", path, "--data-dir", data]
         urls = self._start("gateway", command, nodes * len(config["servers"]), env={})
+        wait_until_listed(urls, LISTED_SECONDS)
         if nodes > 1:
             urls = self._balance(urls)
         self.urls = {urlsplit(url).path.lstrip("/"): url for url in urls}

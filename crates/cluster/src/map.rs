@@ -28,7 +28,16 @@ impl Map {
     /// finishes the calls of a planned move.
     pub(crate) fn is_over(&self, fence: Fence, run: Run) -> bool {
         let record = self.record(fence.slot);
-        record.term > fence.term && record.second != Some(run)
+        // A node that drains is no second for long.
+        let finishes = || self.was_just_moved(fence) && self.members.is_draining(run.node);
+        record.term > fence.term && record.second != Some(run) && !finishes()
+    }
+
+    /// True when a planned move is all that happened to the slot since `fence`: what its owner of then has answered, it
+    /// has answered before it handed over, however late that comes.
+    pub(crate) fn was_just_moved(&self, fence: Fence) -> bool {
+        let record = self.record(fence.slot);
+        record.term.0 == fence.term.0 + 1 && matches!(record.origin, Origin::Move(_))
     }
 
     /// True when the slot went to its present owner by a planned move, after `fence`.
@@ -150,6 +159,7 @@ mod tests {
         registry.apply(&Command::Done { moves: vec![(fence.slot, id)] }).expect("done");
         maps.publish(Arc::new(map()));
         assert!(waiting.as_mut().now_or_never().is_none(), "it finishes what it began");
+        assert!(map().was_just_moved(fence) && map().was_moved(fence));
         let take = Command::Take { lost: run(1), live: vec![run(2)], epoch: 0, upto: u64::MAX };
         registry.apply(&take).expect("taken");
         maps.publish(Arc::new(map()));

@@ -3,7 +3,6 @@
 mod common;
 
 use common::{Answer, CALLER, World, until, within};
-use enfilade_mcp::Envelope;
 use enfilade_registry::{Command, Reader, SessionId, Writer};
 use enfilade_session::owner::{Legacy, Owner, Reply};
 use serde_json::Value;
@@ -12,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
+const OLDEST: &str = "2024-11-05";
 const OLD: &str = "2025-06-18";
 const NEW: &str = "2025-11-25";
 
@@ -68,7 +68,7 @@ async fn calls_in_a_session_of_an_upstream_are_too() {
 }
 
 async fn calls_are_answered(world: World) {
-    for version in [OLD, NEW] {
+    for version in [OLDEST, OLD, NEW] {
         let session = world.open_owned_by(1, version).await;
         // From the edges of the former owner, of the new one, and of another node.
         let calls: Vec<_> = world.nodes.iter().map(|node| node.call(session, "slow", r#"{"ms":2500}"#)).collect();
@@ -84,7 +84,7 @@ async fn calls_are_answered(world: World) {
         in_flight(&world, 1, 0).await;
     }
     let session = world.open(0, NEW).await;
-    assert_eq!(counts(&world, session).await["calls"]["slow"], 6, "each was executed once");
+    assert_eq!(counts(&world, session).await["calls"]["slow"], 9, "each was executed once");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -146,45 +146,12 @@ async fn what_a_lost_finisher_leaves_is_unknown() {
     assert_eq!(world.nodes[0].content(session, "echo", r#"{"text":"still"}"#).await, "still");
 }
 
-/// A session of a client that can be asked.
-async fn open_asked(world: &World, owner: usize) -> SessionId {
-    loop {
-        let router = world.nodes[owner].router.clone();
-        let reply = world.nodes[owner].spawn(async move {
-            let text = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{"elicitation":{}},"clientInfo":{"name":"test","version":"1"}}}"#;
-            router.initialize(CALLER, &Envelope::parse(text.as_bytes()).unwrap()).await
-        });
-        let Reply::Message { session: Some(session), .. } = within(reply).await.unwrap() else { panic!("no session") };
-        if world.owner(owner, session) == Some(owner) {
-            return session;
-        }
-    }
-}
-
-/// Posts a request; what comes is told one by one.
-fn post_stream(world: &World, at: usize, session: SessionId, text: &'static str) -> mpsc::Receiver<String> {
-    let (sender, events) = mpsc::channel(64);
-    let router = world.nodes[at].router.clone();
-    world.nodes[at].spawn(async move {
-        let envelope = Envelope::parse(text.as_bytes()).unwrap();
-        let reply =
-            router.legacy(CALLER, session, Legacy::One { envelope: &envelope, version: None, again: false }).await;
-        let Reply::Events { mut stream, .. } = reply else { panic!("{reply:?}") };
-        while let Some(event) = stream.next().await {
-            if !event.data.is_empty() {
-                sender.send(String::from_utf8(event.data.to_vec()).unwrap()).await.unwrap();
-            }
-        }
-    });
-    events
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_question_from_before_a_move_is_answered_after_it() {
     let world = World::start_legacy(3).await;
-    let session = open_asked(&world, 1).await;
+    let session = common::asked::open(&world, 1).await;
     let call = r#"{"jsonrpc":"2.0","id":"q","method":"tools/call","params":{"name":"test_elicitation","arguments":{"message":"Well?"}}}"#;
-    let mut events = post_stream(&world, 0, session, call);
+    let mut events = common::asked::post(&world, 0, session, call);
     let question: Value = serde_json::from_str(&within(events.recv()).await.unwrap()).unwrap();
     assert_eq!(question["method"], "elicitation/create", "{question}");
     moved(&world, session, 2).await;
@@ -259,20 +226,88 @@ async fn a_node_is_drained_under_calls_that_overlap() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_slot_is_not_moved_on_under_a_call_that_is_finished_elsewhere() {
+async fn a_slot_is_moved_on_under_a_call_that_is_finished_elsewhere() {
     let world = World::start(3).await;
     let session = world.open_owned_by(1, NEW).await;
-    let call = world.nodes[0].call(session, "slow", r#"{"ms":8000}"#);
-    in_flight(&world, 1, 1).await;
+    let calls = [0, 1, 2].map(|at| world.nodes[at].call(session, "slow", r#"{"ms":8000}"#));
+    let streaming = r#"{"jsonrpc":"2.0","id":"s","method":"tools/call","params":{"name":"slow","arguments":{"ms":8000,"steps":400},"_meta":{"progressToken":"p"}}}"#;
+    let streaming = world.nodes[0].post(session, streaming.into());
+    in_flight(&world, 1, 4).await;
+    // On to another node, to the last one, and back to the one that finishes them.
+    for to in [2, 0, 1] {
+        moved(&world, session, to).await;
+        assert_eq!(world.nodes[to].content(session, "echo", r#"{"text":"served"}"#).await, "served");
+    }
+    assert!(calls.iter().all(|call| !call.is_finished()), "all that while they were under way");
+    for call in calls {
+        expect_done(&[within(call).await.unwrap()]);
+    }
+    let answer = within(streaming).await.unwrap();
+    assert_eq!(answer.content().as_deref(), Some("done"));
+    let seqs: Vec<u64> = answer.ids.iter().map(|id| id.seq).collect();
+    assert_eq!(seqs, (0..seqs.len() as u64).collect::<Vec<_>>(), "no gap and no double");
+    let progress = answer.texts.iter().filter(|text| text.contains("notifications/progress")).count();
+    assert_eq!(progress, 400, "all that it said");
+    assert_eq!(counts(&world, session).await["calls"]["slow"], 4, "each was executed once");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_was_moved_twice_is_cancelled_where_it_runs() {
+    let world = World::start(3).await;
+    let session = world.open_owned_by(1, NEW).await;
+    let call = r#"{"jsonrpc":"2.0","id":"h","method":"tools/call","params":{"name":"hang","arguments":{}}}"#;
+    let hanging = world.nodes[0].post(session, call.into());
+    until(|| async { counts(&world, session).await }, |counts| counts["calls"]["hang"] == 1).await;
     moved(&world, session, 2).await;
-    let (raft, slot) = (world.nodes[2].raft.clone(), session.slot());
-    let record = *raft.slot_table().get(slot);
-    let (proposer, to) = (raft.clone(), world.nodes[0].run);
-    let proposed = world.nodes[2]
-        .spawn(async move { proposer.submit(Command::Move { slots: vec![(slot, record.term)], to }).await.map(drop) });
-    within(proposed).await.unwrap().unwrap();
-    let ended = until(|| async { *raft.slot_table().get(slot) }, |now| now.term > record.term).await;
-    assert_eq!((ended.owner, ended.moving), (record.owner, None), "the move was given up");
-    assert!(!call.is_finished());
-    assert_eq!(within(call).await.unwrap().content().as_deref(), Some("done"));
+    moved(&world, session, 0).await;
+    let cancel = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"h"}}"#;
+    assert_eq!(within(world.nodes[2].post(session, cancel.into())).await.unwrap().status, 202);
+    assert_eq!(within(hanging).await.unwrap().text, "", "its stream just ends");
+    until(|| async { counts(&world, session).await }, |counts| counts["cancelled"] == 1).await;
+}
+
+/// Posts a batch; the answers by their ids, in the order of these.
+fn post_batch(world: &World, at: usize, session: SessionId, text: String) -> tokio::task::JoinHandle<Vec<Value>> {
+    let router = world.nodes[at].router.clone();
+    world.nodes[at].spawn(async move {
+        let Reply::Events { mut stream, .. } = router.legacy(CALLER, session, Legacy::Batch(&text)).await else {
+            panic!("no stream")
+        };
+        let mut answers = Vec::new();
+        while let Some(event) = stream.next().await {
+            answers.push(serde_json::from_slice::<Value>(&event.data).unwrap());
+        }
+        answers.sort_by_key(|answer| answer["id"].as_u64());
+        answers
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_goes_on_where_it_was_begun() {
+    let world = World::start(3).await;
+    let session = world.open_owned_by(1, "2025-03-26").await;
+    let call = |id: u64, ms: u64| {
+        format!(
+            r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"slow","arguments":{{"ms":{ms}}}}}}}"#
+        )
+    };
+    // More than are dealt with at a time, so that the last ones begin after the move.
+    let calls: Vec<String> = (0..20).map(|id| call(id, 2500)).collect();
+    let batch = format!(r#"[{},{{"jsonrpc":"2.0","id":20,"method":"ping"}}]"#, calls.join(","));
+    let batches =
+        [0, 1, 2].map(|at| post_batch(&world, at, session, batch.replace("\"id\":", &format!("\"id\":{}00", at + 1))));
+    in_flight(&world, 1, 48).await;
+    moved(&world, session, 2).await;
+    assert!(batches.iter().all(|batch| !batch.is_finished()), "the move was in the middle of them");
+    for (at, batch) in batches.into_iter().enumerate() {
+        let answers = within(batch).await.unwrap();
+        let ids: Vec<u64> = answers.iter().filter_map(|answer| answer["id"].as_u64()).collect();
+        let wanted: Vec<u64> = (0..=20).map(|id| format!("{}00{id}", at + 1).parse().unwrap()).collect();
+        let mut sorted = wanted.clone();
+        sorted.sort_unstable();
+        assert_eq!(ids, sorted, "each is answered once");
+        assert!(answers.iter().all(|answer| answer["result"].is_object()), "{answers:?}");
+    }
+    let session = world.open(0, NEW).await;
+    assert_eq!(counts(&world, session).await["calls"]["slow"], 60, "each was executed once");
 }

@@ -17,11 +17,14 @@ async fn a_session_of_one_node_is_used_and_ended_on_others() {
     }
     let slow = within(world.nodes[2].call(session, "slow", r#"{"ms":300,"steps":3}"#)).await.unwrap();
     assert_eq!(slow.content().as_deref(), Some("done"));
+    let ended = Instant::now();
     assert_eq!(within(world.nodes[1].end(session)).await.unwrap().status, 200);
     for node in &world.nodes {
         let answer = within(node.call(session, "echo", r#"{"text":"x"}"#)).await.unwrap();
         assert_eq!(answer.status, 404, "{answer:?}");
     }
+    let took = ended.elapsed();
+    assert!(took < Duration::from_millis(500), "everywhere within 500 ms: {took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,6 +1,7 @@
 //! One client connection: its task, what its requests share, and how it ends.
 
 use crate::config::Config;
+use crate::ending::Ending;
 use crate::guard::{Guard, Place};
 use crate::hold;
 use crate::limit::{Limit, Permit};
@@ -41,6 +42,8 @@ pub(crate) struct Edge {
     pub(crate) connections: Limit,
     pub(crate) requests: Limit,
     pub(crate) messages: Limit,
+    /// What it was told of its end.
+    pub(crate) ending: Ending,
     /// No more requests are taken and lasting streams end.
     pub(crate) stopping: Stop,
     /// Everything ends at once.
@@ -49,8 +52,9 @@ pub(crate) struct Edge {
 }
 
 impl Edge {
-    pub(crate) fn new(config: Arc<Config>, owner: Arc<dyn Owner>, keys: Arc<SessionKeys>) -> Self {
+    pub(crate) fn new(config: Arc<Config>, owner: Arc<dyn Owner>, keys: Arc<SessionKeys>, ending: Ending) -> Self {
         Self {
+            ending,
             guard: Guard::new(&config),
             connections: Limit::new(config.connections_max),
             requests: Limit::new(config.requests_in_flight_max),

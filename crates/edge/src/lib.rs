@@ -4,6 +4,7 @@
 mod body;
 mod config;
 mod connection;
+mod ending;
 mod guard;
 mod headers;
 mod hold;
@@ -17,5 +18,6 @@ mod sse;
 mod stop;
 
 pub use config::{Config, ConfigError, Listen, Protocol};
+pub use ending::Ending;
 pub use listener::{BindError, Bound, bind, serve};
 pub use service::HEALTH;

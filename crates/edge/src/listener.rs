@@ -2,6 +2,7 @@
 
 use crate::config::{Config, ConfigError, Protocol};
 use crate::connection::{Connection, Edge, Speaker};
+use crate::ending::Ending;
 use crate::guard::Place;
 use crate::limit::{Limit, Permit};
 use crate::linger::Lingering;
@@ -14,7 +15,6 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio_util::sync::CancellationToken;
 
 /// Connections that the system holds for us between two accepts.
 const BACKLOG: u32 = 4096;
@@ -90,18 +90,18 @@ pub async fn bind(config: &Config) -> Result<Vec<Bound>, BindError> {
     config.listen.iter().map(bind).collect()
 }
 
-/// Serves clients until `shutdown`; then takes no more, ends the streams that would stay open, and lets calls finish
+/// Serves clients until `ending` says stop; then takes no more, ends the streams that would stay open, and lets calls finish
 /// for [`Config::drain_ms`]. Dropping the future ends every connection at once.
 pub async fn serve(
     bound: Vec<Bound>,
     config: Arc<Config>,
     owner: Arc<dyn Owner>,
     keys: Arc<SessionKeys>,
-    shutdown: CancellationToken,
+    ending: Ending,
 ) {
-    let edge = Arc::new(Edge::new(config, owner, keys));
+    let edge = Arc::new(Edge::new(config, owner, keys, ending));
     let _abort = AbortOnDrop(edge.clone());
-    futures::future::join_all(bound.into_iter().map(|bound| accept_all(bound, &edge, &shutdown))).await;
+    futures::future::join_all(bound.into_iter().map(|bound| accept_all(bound, &edge))).await;
     edge.stopping.stop();
     edge.tasks.close();
     let drain = Duration::from_millis(edge.config.drain_ms);
@@ -121,7 +121,7 @@ impl Drop for AbortOnDrop {
     }
 }
 
-async fn accept_all(bound: Bound, edge: &Arc<Edge>, shutdown: &CancellationToken) {
+async fn accept_all(bound: Bound, edge: &Arc<Edge>) {
     let speaker = match bound.protocol {
         Protocol::Http1 => Speaker::http1(&edge.config),
         Protocol::Http2 => Speaker::http2(edge),
@@ -130,7 +130,7 @@ async fn accept_all(bound: Bound, edge: &Arc<Edge>, shutdown: &CancellationToken
     loop {
         let accepted = tokio::select! {
             accepted = bound.listener.accept() => accepted,
-            () = shutdown.cancelled() => return,
+            () = edge.ending.stopped() => return,
         };
         match accepted {
             Ok((stream, _)) => admit(stream, &bound, edge, &speaker, &refusals),
@@ -139,7 +139,7 @@ async fn accept_all(bound: Bound, edge: &Arc<Edge>, shutdown: &CancellationToken
                 tracing::warn!(%error, address = %bound.address, "cannot accept a connection");
                 tokio::select! {
                     () = tokio::time::sleep(ACCEPT_PAUSE) => {}
-                    () = shutdown.cancelled() => return,
+                    () = edge.ending.stopped() => return,
                 }
             }
         }

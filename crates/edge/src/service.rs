@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// The path that answers load balancers; it says nothing but that the process runs.
+/// The path that answers load balancers: 200 while the process runs, 503 from when it hands over before it stops.
 pub const HEALTH: &str = "/healthz";
 
 /// Answers one request of a connection.
@@ -31,12 +31,14 @@ pub(crate) async fn answer(
     let started = tracing::enabled!(tracing::Level::DEBUG).then(Instant::now);
     let (head, mut body) = request.into_parts();
     let mut response = guarded(&connection, &head, &mut body).await;
+    // A client whose connection ends with an answer never writes into one that is being closed.
+    let mut closes = connection.edge.ending.is_leaving();
     if !body.is_end_stream() {
         connection.unread.store(true, Ordering::Relaxed);
-        let broke_off = matches!(response.status(), StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT);
-        if broke_off && head.version <= http::Version::HTTP_11 {
-            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
+        closes |= matches!(response.status(), StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT);
+    }
+    if closes && head.version <= http::Version::HTTP_11 {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     if let Some(started) = started {
         // Neither headers nor bodies: they hold secrets.
@@ -50,7 +52,11 @@ pub(crate) async fn answer(
 async fn guarded(connection: &Connection, head: &Parts, body: &mut Incoming) -> Response<Body> {
     let edge = &*connection.edge;
     if head.uri.path() == HEALTH && head.method == Method::GET {
-        return respond::whole(StatusCode::OK, HeaderValue::from_static("text/plain"), Bytes::from_static(b"ok"));
+        let (status, text) = match edge.ending.is_leaving() {
+            false => (StatusCode::OK, &b"ok"[..]),
+            true => (StatusCode::SERVICE_UNAVAILABLE, &b"leaving"[..]),
+        };
+        return respond::whole(status, HeaderValue::from_static("text/plain"), Bytes::from_static(text));
     }
     let origin = match edge.guard.check(connection.place, head) {
         Ok(origin) => origin,

@@ -153,7 +153,7 @@ async fn stopping_finishes_calls_ends_streams_and_takes_no_more() {
         let call =
             tokio::spawn(async move { client.ask("POST", "/mcp", &modern_headers("wait"), modern("wait")).await });
         node.owner.until(|counts| counts.running == 1).await;
-        node.shutdown.cancel();
+        node.ending.stop();
         let ended = within(http_body_util::BodyExt::collect(stream.into_body())).await;
         assert!(ended.is_ok(), "the stream ends, it does not break: {ended:?}");
         assert!(tokio::net::TcpStream::connect(node.http1).await.is_err(), "nobody listens any more");
@@ -162,6 +162,23 @@ async fn stopping_finishes_calls_ends_streams_and_takes_no_more() {
         assert_eq!(call.await.expect("no panic").status, 200);
         within(node.task).await.expect("no panic");
     }
+}
+
+#[tokio::test]
+async fn a_node_that_leaves_serves_and_sends_its_clients_away() {
+    let node = Node::start(|_| {}).await;
+    node.ending.leave();
+    for protocol in [Protocol::Http1, Protocol::Http2] {
+        let mut client = node.client(protocol).await;
+        let health = client.ask("GET", "/healthz", &[], "").await;
+        assert_eq!((health.status, &*health.body), (503, &b"leaving"[..]), "{protocol:?}");
+    }
+    let mut raw = Raw::connect(node.http1).await;
+    raw.send("GET /none HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+    let (head, _) = raw.answer().await;
+    assert_eq!((head.status, head.get("connection")), (404, Some("close")));
+    assert!(raw.is_closed().await);
+    node.stop().await;
 }
 
 #[tokio::test]

@@ -37,6 +37,38 @@ pub(crate) enum Command {
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
     },
+    /// Write the registry of a running cluster to a file: everything that was acknowledged before the command began.
+    Backup(Backup),
+    /// Say what is in a backup; exit 1 if it is not what was written.
+    Verify {
+        /// The backup.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Put a backup into an empty data directory: the first node of a new cluster, which others then join.
+    Restore {
+        /// The backup.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// The data directory of the node.
+        #[arg(long, value_name = "DIR")]
+        data_dir: PathBuf,
+    },
+    /// Go on with one node that is left when most voters are lost for good. Without the last option it only says what
+    /// would be lost.
+    Recover {
+        /// The data directory of the node that is left; it must not run.
+        #[arg(long, value_name = "DIR")]
+        data_dir: PathBuf,
+        /// The last entry of its log: what others had after it is given up.
+        #[arg(long, value_name = "ENTRY")]
+        accept_loss_after: Option<u64>,
+    },
+    /// The configuration that all nodes of a cluster have in common.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Permit what only this release and later ones know, once all nodes run it. There is no way back.
+    Finalise(Reach),
     /// Start the demo MCP server alone.
     Demo(Demo),
     /// Say what is wrong with a configuration; exit 64 if anything is.
@@ -112,6 +144,65 @@ pub(crate) struct NodeOptions {
     /// The folder with the cluster's keys.
     #[arg(long, value_name = "DIR")]
     pub(crate) keys: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Make a file (YAML, with the keys `limits`, `servers` and `upstreams`) the next version for all nodes.
+    Apply {
+        /// The file.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        #[command(flatten)]
+        reach: Reach,
+    },
+    /// Print a version.
+    Show {
+        /// Which; the present one when left out.
+        #[arg(value_name = "VERSION")]
+        version: Option<u64>,
+        #[command(flatten)]
+        reach: Reach,
+    },
+    /// List the versions that are kept.
+    History {
+        #[command(flatten)]
+        reach: Reach,
+    },
+    /// Make the content of a former version the next version.
+    Revert {
+        /// Which.
+        #[arg(value_name = "VERSION")]
+        version: u64,
+        #[command(flatten)]
+        reach: Reach,
+    },
+}
+
+/// A running node that does what is asked.
+#[derive(Debug, Args)]
+pub(crate) struct Reach {
+    /// Its address for links.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) node: Option<String>,
+    /// The folder with the cluster's keys.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) keys: Option<PathBuf>,
+    /// The node's configuration file, which says both.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Backup {
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+    /// The file, which must not be there yet; `-` is standard output.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+    /// Take what the node has, also while there is no quorum.
+    #[arg(long)]
+    pub(crate) stale: bool,
 }
 
 #[derive(Debug, Args)]

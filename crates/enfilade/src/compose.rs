@@ -7,7 +7,7 @@ use crate::data::{Data, open};
 use crate::gateway::{Backing, Edge, Gateway};
 use crate::member;
 use anyhow::Context;
-use enfilade_edge::Bound;
+use enfilade_edge::{Bound, Ending};
 use enfilade_registry::{Command, OnEnded, Reader, SessionKeys, Term, Writer};
 use enfilade_runtime::monotonic;
 use enfilade_session::copy::NoCopies;
@@ -18,7 +18,6 @@ use enfilade_upstream::Connector;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio_util::sync::CancellationToken;
 
 /// Builds a node from a configuration that was checked.
 ///
@@ -43,6 +42,7 @@ async fn alone(config: Config) -> anyhow::Result<Gateway> {
 
     let connectors = connectors(config.upstreams)?;
 
+    let paths: Vec<String> = config.servers.iter().map(|server| server.path.clone()).collect();
     let slots = Arc::new(AllSlots::new(Term(started_at_ms()?)));
     let node_config = NodeConfig { servers: config.servers, limits: config.limits, cursor_secret };
     let reader: Arc<dyn Reader> = registry.clone();
@@ -51,7 +51,7 @@ async fn alone(config: Config) -> anyhow::Result<Gateway> {
     let node = Node::start(node_config, connectors.clone(), parts, slots, Arc::new(NoCopies))?;
 
     let backing = Backing::Alone(Alone::start(identity, registry, &node));
-    let (urls, edge) = front.serve(node.clone(), keys);
+    let (urls, edge) = front.serve(node.clone(), keys, &paths);
     Ok(Gateway { urls, edge: Some(edge), node, connectors, backing })
 }
 
@@ -59,7 +59,6 @@ async fn alone(config: Config) -> anyhow::Result<Gateway> {
 pub(crate) struct Front {
     config: Arc<enfilade_edge::Config>,
     bound: Vec<Bound>,
-    urls: Vec<String>,
 }
 
 impl Front {
@@ -70,16 +69,16 @@ impl Front {
     pub(crate) async fn bind(config: &Config) -> anyhow::Result<Self> {
         let edge = Arc::new(config.edge());
         let bound = enfilade_edge::bind(&edge).await?;
-        let urls = urls(&bound, config);
-        Ok(Self { config: edge, bound, urls })
+        Ok(Self { config: edge, bound })
     }
 
-    /// Gives clients to `owner`; returns the address of each virtual server.
-    pub(crate) fn serve(self, owner: Arc<dyn Owner>, keys: Arc<SessionKeys>) -> (Vec<String>, Edge) {
-        let (stop, drain) = (CancellationToken::new(), Duration::from_millis(self.config.drain_ms));
+    /// Gives clients to `owner`; returns the address of each virtual server, given its path.
+    pub(crate) fn serve(self, owner: Arc<dyn Owner>, keys: Arc<SessionKeys>, paths: &[String]) -> (Vec<String>, Edge) {
+        let urls = urls(&self.bound, paths);
+        let (ending, drain) = (Ending::default(), Duration::from_millis(self.config.drain_ms));
         // Owned by the gateway, which ends when it ends or panics.
-        let task = tokio::spawn(enfilade_edge::serve(self.bound, self.config, owner, keys, stop.clone()));
-        (self.urls, Edge { task, stop, drain })
+        let task = tokio::spawn(enfilade_edge::serve(self.bound, self.config, owner, keys, ending.clone()));
+        (urls, Edge { task, ending, drain })
     }
 }
 
@@ -99,10 +98,10 @@ pub(crate) fn started_at_ms() -> anyhow::Result<u64> {
 }
 
 /// `http://ADDRESS:PORT/PATH` of every server at every listener.
-fn urls(bound: &[Bound], config: &Config) -> Vec<String> {
+fn urls(bound: &[Bound], paths: &[String]) -> Vec<String> {
     let at = |bound: &Bound| {
         let address = bound.local_addr();
-        config.servers.iter().map(move |server| format!("http://{address}{}", server.path))
+        paths.iter().map(move |path| format!("http://{address}{path}"))
     };
     bound.iter().flat_map(at).collect()
 }

@@ -2,13 +2,13 @@
 
 use crate::alone::Alone;
 use crate::member::Member;
+use enfilade_edge::Ending;
 use enfilade_runtime::Shutdown;
 use enfilade_session::Node;
 use enfilade_upstream::Connector;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::{JoinHandle, JoinSet};
-use tokio_util::sync::CancellationToken;
 
 /// Over the time that the edge gives to requests: what it needs to close connections.
 const EDGE_GRACE: Duration = Duration::from_secs(5);
@@ -30,7 +30,7 @@ pub(crate) struct Gateway {
 /// The edge's task.
 pub(crate) struct Edge {
     pub(crate) task: JoinHandle<()>,
-    pub(crate) stop: CancellationToken,
+    pub(crate) ending: Ending,
     /// How long requests may finish.
     pub(crate) drain: Duration,
 }
@@ -64,15 +64,19 @@ impl Gateway {
         }
     }
 
-    /// Stops in order: sessions handed over, no new requests, requests in flight, sessions, upstreams, registry.
+    /// Stops in order: balancers told, sessions handed over, no new requests, requests in flight, sessions, upstreams,
+    /// registry.
     pub(crate) async fn stop(self) -> Shutdown {
         let mut shutdown = Shutdown::new();
+        if let Some(edge) = &self.edge {
+            edge.ending.leave();
+        }
         if let Backing::Member(member) = &self.backing {
             member.hand_over().await;
         }
         shutdown.step("listens", STOP_LIMIT, self.node.end_listens()).await;
         if let Some(edge) = self.edge {
-            edge.stop.cancel();
+            edge.ending.stop();
             shutdown.step("edge", edge.drain + EDGE_GRACE, ended(edge.task)).await;
         }
         shutdown.step("owner", STOP_LIMIT, self.node.shutdown()).await;

@@ -2,6 +2,7 @@
 //! Rule: only the holder of the directory's lock reads or writes it; a number is on the disk before it is used.
 //! What is damaged is refused by name: a guess might be another node's id.
 
+use crate::rescue::UNFINISHED;
 use enfilade_registry::{ClusterId, Generation, NodeId, Run};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
@@ -9,7 +10,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-const NAME: &str = "node.json";
+/// The file that says who the node is.
+pub(crate) const NAME: &str = "node.json";
 const FORMAT: u32 = 1;
 
 /// Where state is kept that belongs to a node's id.
@@ -43,6 +45,8 @@ pub(crate) enum IdentityError {
         .0.display()
     )]
     Nameless(PathBuf),
+    #[error("a recovery of {} was cut off: give the same command again", .0.display())]
+    Unfinished(PathBuf),
     #[error("the data directory {} belongs to cluster {ours}, this is cluster {theirs}", dir.display())]
     OtherCluster { dir: PathBuf, ours: ClusterId, theirs: ClusterId },
 }
@@ -66,6 +70,9 @@ impl Identity {
     /// See [`IdentityError`].
     pub(crate) fn open(dir: &Path, random: impl FnMut() -> io::Result<u64>) -> Result<Self, IdentityError> {
         let lock = lock(dir)?;
+        if dir.join(UNFINISHED).exists() {
+            return Err(IdentityError::Unfinished(dir.to_owned()));
+        }
         let path = dir.join(NAME);
         let (node, last, cluster) = match fs::read(&path) {
             Ok(bytes) => parse(&bytes, &path)?,
@@ -104,19 +111,49 @@ impl Identity {
     }
 
     fn store(&self) -> Result<(), IdentityError> {
-        let mut stored = Stored {
-            format: FORMAT,
-            node: self.run.node.to_string(),
-            generation: self.run.generation.0,
-            cluster: self.cluster.map(|cluster| cluster.to_string()),
-            check: String::new(),
-        };
-        stored.check = stored.sum();
-        let path = self.dir.join(NAME);
-        let failed = |source| IdentityError::Io { what: "write", path: path.clone(), source };
-        let text = serde_json::to_vec_pretty(&stored).map_err(|error| failed(error.into()))?;
-        replace(&self.dir, &path, &text).map_err(failed)
+        store(&self.dir, self.run, self.cluster)
     }
+}
+
+/// The node of a directory and its cluster, if there is one. Changes nothing; the caller holds the lock. Blocks.
+///
+/// # Errors
+/// The file is damaged, or cannot be read.
+pub(crate) fn look(dir: &Path) -> Result<Option<(NodeId, Option<ClusterId>)>, IdentityError> {
+    let path = dir.join(NAME);
+    match fs::read(&path) {
+        Ok(bytes) => parse(&bytes, &path).map(|(node, _, cluster)| Some((node, cluster))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(IdentityError::Io { what: "read", path, source }),
+    }
+}
+
+/// Whether a directory is a node's, or was.
+pub(crate) fn is_used(dir: &Path) -> bool {
+    STATE.iter().chain([&NAME]).any(|name| dir.join(name).exists())
+}
+
+/// Makes a directory that of a node of a cluster that was never started. Blocks.
+///
+/// # Errors
+/// It cannot be written.
+pub(crate) fn give(dir: &Path, node: NodeId, cluster: ClusterId) -> Result<(), IdentityError> {
+    store(dir, Run { node, generation: Generation(0) }, Some(cluster))
+}
+
+fn store(dir: &Path, run: Run, cluster: Option<ClusterId>) -> Result<(), IdentityError> {
+    let mut stored = Stored {
+        format: FORMAT,
+        node: run.node.to_string(),
+        generation: run.generation.0,
+        cluster: cluster.map(|cluster| cluster.to_string()),
+        check: String::new(),
+    };
+    stored.check = stored.sum();
+    let path = dir.join(NAME);
+    let failed = |source| IdentityError::Io { what: "write", path: path.clone(), source };
+    let text = serde_json::to_vec_pretty(&stored).map_err(|error| failed(error.into()))?;
+    replace(dir, &path, &text).map_err(failed)
 }
 
 impl Stored {
@@ -155,7 +192,11 @@ fn replace(dir: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-fn mint(dir: &Path, mut random: impl FnMut() -> io::Result<u64>) -> Result<NodeId, IdentityError> {
+/// An id for the node of a directory that holds no state of another one.
+///
+/// # Errors
+/// It does, or there are no random bytes.
+pub(crate) fn mint(dir: &Path, mut random: impl FnMut() -> io::Result<u64>) -> Result<NodeId, IdentityError> {
     if STATE.iter().any(|name| dir.join(name).exists()) {
         return Err(IdentityError::Nameless(dir.to_owned()));
     }

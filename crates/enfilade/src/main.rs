@@ -5,6 +5,7 @@ mod announce;
 mod cli;
 mod compose;
 mod config;
+mod configure;
 mod data;
 mod demo;
 mod gateway;
@@ -12,6 +13,8 @@ mod identity;
 mod keys;
 mod logging;
 mod member;
+mod remote;
+mod rescue;
 mod serve;
 mod up;
 
@@ -82,6 +85,12 @@ fn run(command: Command, log: String, log_format: LogFormat) -> Result<(), Failu
         Command::Serve(serve) => node(serve),
         Command::Keys { out } => Ok(keys::make(&out)?),
         Command::Demo(demo) => in_runtime(demo::run(demo)),
+        Command::Backup(options) => in_runtime(rescue::backup(options)),
+        Command::Verify { file } => print(&rescue::verify(&file)?),
+        Command::Restore { file, data_dir } => in_runtime(rescue::restore(&file, &data_dir)),
+        Command::Recover { data_dir, accept_loss_after } => in_runtime(rescue::recover(&data_dir, accept_loss_after)),
+        Command::Config(command) => in_runtime(configure::config(command)),
+        Command::Finalise(reach) => in_runtime(configure::finalise(reach)),
         Command::Check(sources) => load(&sources).map(|_| ()),
         Command::DumpConfig(sources) => dump(&sources),
         Command::Schema { markdown: true } => print(&config::markdown()),

@@ -3,12 +3,11 @@
 mod common;
 
 use common::client::{Client, Kind, text_of};
+use common::node::{Node, until};
 use common::{Folder, LIMIT, Server, Signal, enfilade, run, send};
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
-use std::process::{ChildStdout, Command, Stdio};
-use std::sync::mpsc::SyncSender;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// `up` with the demo upstreams, and the addresses of its nodes.
@@ -62,17 +61,6 @@ fn works_everywhere(urls: &[String]) {
     for url in urls {
         assert_eq!(text_of(&echo(&mut client.at(url), url)), Some(url.as_str()));
     }
-}
-
-/// Polls a condition that other processes bring about.
-fn until(what: &str, mut holds: impl FnMut() -> bool) -> Duration {
-    let begun = Instant::now();
-    while !holds() {
-        assert!(begun.elapsed() < LIMIT, "{what}");
-        // Between two looks: spinning would take the processors from those who are waited for.
-        std::thread::park_timeout(Duration::from_millis(5));
-    }
-    begun.elapsed()
 }
 
 fn echo(client: &mut Client, text: &str) -> Value {
@@ -212,88 +200,6 @@ fn keys_are_made_once() {
     let error = String::from_utf8_lossy(&again.stderr);
     assert_eq!(again.status.code(), Some(1), "{error}");
     assert!(error.contains("never overwritten"), "{error}");
-}
-
-/// A node that was started by itself, killed at the end.
-struct Node {
-    child: std::process::Child,
-    out: std::io::Lines<BufReader<ChildStdout>>,
-    link: String,
-    gossip: String,
-    /// What it says last: that it serves, and where.
-    ready: String,
-}
-
-impl Node {
-    /// Starts it and waits until it serves.
-    fn start(args: &[&str]) -> Self {
-        let mut node = Self::begin(args);
-        node.serves();
-        node
-    }
-
-    /// Starts it, and waits only until it is bound.
-    fn begin(args: &[&str]) -> Self {
-        Self::begin_heard(args, None)
-    }
-
-    /// The same; `log` hears what it logs.
-    fn begin_heard(args: &[&str], log: Option<&SyncSender<String>>) -> Self {
-        let args = [["--log", "error,enfilade=info,rmcp=off,openraft=off", "serve"].as_slice(), args].concat();
-        let mut command = enfilade(&args);
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
-        let (stderr, log) = (BufReader::new(child.stderr.take().expect("its log")), log.cloned());
-        // Ends with the process.
-        std::thread::spawn(move || {
-            for line in stderr.lines().map_while(Result::ok) {
-                match &log {
-                    Some(log) => drop(log.send(line)),
-                    None => eprintln!("{line}"),
-                }
-            }
-        });
-        let mut out = BufReader::new(child.stdout.take().expect("its output")).lines();
-        let mut after = |word: &str| {
-            let line = out.next().expect("a line").expect("text");
-            line.strip_prefix(word).unwrap_or_else(|| panic!("{line}")).to_owned()
-        };
-        let (link, gossip) = (after("link "), after("gossip "));
-        Self { child, out, link, gossip, ready: String::new() }
-    }
-
-    /// Waits until it serves.
-    fn serves(&mut self) {
-        assert_eq!(self.ends_or_serves(), None);
-    }
-
-    /// Waits until it serves, or gives its exit code.
-    fn ends_or_serves(&mut self) -> Option<i32> {
-        match self.out.next() {
-            Some(line) => {
-                let line = line.expect("text");
-                line.strip_prefix("ready").unwrap_or_else(|| panic!("{line}")).trim().clone_into(&mut self.ready);
-                None
-            }
-            None => self.child.wait().expect("its end").code(),
-        }
-    }
-
-    fn url(&self) -> String {
-        self.ready.clone()
-    }
-
-    /// Asks it to stop, and gives its exit code.
-    fn stop(&mut self) -> Option<i32> {
-        send(self.child.id(), Signal::SIGTERM);
-        self.child.wait().expect("its end").code()
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! It gets its name only once it is whole on the disk, so one that does not check is damage.
 
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::Path;
 
 use crate::JournalError;
@@ -13,6 +13,8 @@ use crate::frame::{u32_at, u64_at};
 const MAGIC: &[u8; 8] = b"ENFSNAPS";
 const FORMAT: u32 = 1;
 const HEAD_LEN: usize = 32;
+/// Bytes that are written at once.
+const PIECE_BYTES: usize = 4 << 20;
 
 /// Writes a snapshot, whose content comes in parts; when it returns, it is durable under its name.
 pub(crate) fn write(dir: &Path, index: u64, content: &[&[u8]]) -> Result<(), JournalError> {
@@ -27,12 +29,24 @@ pub(crate) fn write(dir: &Path, index: u64, content: &[&[u8]]) -> Result<(), Jou
 
     let unfinished = files::unfinished_snapshot_path(dir, index);
     let mut file = File::create(&unfinished).tried("create", &unfinished)?;
+    let pieces = content.iter().flat_map(|part| part.chunks(PIECE_BYTES));
     file.write_all(&head)
-        .and_then(|()| content.iter().try_for_each(|part| file.write_all(part)))
+        .and_then(|()| write_pieces(&mut file, pieces))
         .and_then(|()| file.sync_all())
         .tried("write", &unfinished)?;
     fs::rename(&unfinished, files::snapshot_path(dir, index)).tried("rename", &unfinished)?;
     files::sync_dir(dir)
+}
+
+/// A piece is on the disk before the next is written: a log on this disk waits for a piece at most, not for all.
+fn write_pieces<'a>(file: &mut File, pieces: impl Iterator<Item = &'a [u8]>) -> io::Result<()> {
+    for piece in pieces {
+        file.write_all(piece)?;
+        if piece.len() == PIECE_BYTES {
+            file.sync_data()?;
+        }
+    }
+    Ok(())
 }
 
 /// Reads the snapshot at `path`, which its name says was taken at `index`.

@@ -59,7 +59,7 @@ async fn what_was_answered_is_there_after_a_restart() {
     drop(registry);
     let registry = open(dir.path());
     assert_eq!((registry.digest(), registry.index()), (digest, index));
-    assert_eq!(registry.session(&id).expect("there").subscriptions.len(), 1);
+    assert_eq!(registry.session(&id).expect("there").subscriptions().len(), 1);
     assert_eq!(registry.torn_bytes(), 0);
     create(&registry, 2).await;
     assert_eq!(registry.index(), index + 1);

@@ -67,12 +67,6 @@ impl Version {
         Self::parse(requested).filter(|version| version.era() == Era::Legacy).unwrap_or(Self::LEGACY_LATEST)
     }
 
-    /// SSE events carry ids and streams can be resumed (2025-03-26 to 2025-11-25, basic/transports, Resumability).
-    #[must_use]
-    pub fn has_event_ids(self) -> bool {
-        (Self::V2025_03_26..=Self::V2025_11_25).contains(&self)
-    }
-
     /// Streams open with an empty priming event and may close early with `retry` (2025-11-25 only).
     #[must_use]
     pub fn has_priming(self) -> bool {

@@ -6,11 +6,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use enfilade_proto::mesh::peer_server::{Peer, PeerServer};
 use enfilade_proto::mesh::{self as proto, CallReply, CallRequest, Frame, Hello};
+use hyper::rt::Executor;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{debug, info, warn};
 
+use crate::band::Tasks;
 use crate::dial::FRAME_OVERHEAD;
 use crate::hello::{self, Stranger};
 use crate::link::{self, Link};
@@ -59,27 +61,29 @@ async fn greet(shared: Arc<Shared>, io: BoxIo, permit: OwnedSemaphorePermit) {
         Purpose::Link => &shared.links,
         Purpose::Calls => &shared.control,
     };
-    let connection = connection(Arc::clone(&shared), io);
+    let connection = connection(Arc::clone(&shared), io, purpose);
     shared.spawn_on(runtime, &shared.tasks, async move {
         connection.await;
         drop(permit);
     });
 }
 
-async fn connection(shared: Arc<Shared>, io: BoxIo) {
+async fn connection(shared: Arc<Shared>, io: BoxIo, purpose: Purpose) {
     let timing = shared.config.timing;
     let limits = &shared.config.limits;
     let bytes_max = limits.message_bytes_max.max(limits.call_bytes_max) + FRAME_OVERHEAD;
-    let service = PeerServer::new(Service { shared: Arc::clone(&shared) })
-        .max_decoding_message_size(bytes_max)
-        .max_encoding_message_size(bytes_max);
-    if let Err(error) = wire::serve(io, &timing, limits.calls_max, service).await {
-        debug!(%error, "a connection ended");
-    }
+    let service = |tasks| {
+        PeerServer::new(Service { shared: Arc::clone(&shared), tasks })
+            .max_decoding_message_size(bytes_max)
+            .max_encoding_message_size(bytes_max)
+    };
+    wire::serve(io, purpose, &timing, limits.calls_max, service).await;
 }
 
 struct Service {
     shared: Arc<Shared>,
+    /// Of the connection.
+    tasks: Tasks,
 }
 
 #[tonic::async_trait]
@@ -100,7 +104,7 @@ impl Peer for Service {
         })?;
         let answer = Answer(Arc::clone(&link.outbox));
         let shared = Arc::clone(&self.shared);
-        self.shared.spawn(&self.shared.readers, async move {
+        self.tasks.execute(self.shared.readers.track_future(async move {
             let ended = reader::read(&link, frames, |open| {
                 take(&shared, &link, open);
                 Ok(())
@@ -108,7 +112,7 @@ impl Peer for Service {
             .await;
             shared.accepted.leave(&link);
             debug!(from = %link.peer, reason = %ended, "a link from another node ended");
-        });
+        }));
         Ok(Response::new(answer))
     }
 

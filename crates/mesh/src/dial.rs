@@ -41,7 +41,7 @@ enum NoLink {
 struct Up {
     linked: Linked,
     frames: Streaming<Frame>,
-    _connection: Connection,
+    connection: Connection,
 }
 
 /// Keeps the link to `known` until it is no peer any more.
@@ -92,15 +92,18 @@ fn tell(peer: &Peer, error: &NoLink, told: &mut String) {
 
 /// Uses a link until it ends or a later run of the node is known.
 async fn hold(shared: &Arc<Shared>, known: &Known, target: &mut tokio::sync::watch::Receiver<Peer>, up: Up) {
-    let Up { linked, frames, _connection } = up;
+    let Up { linked, frames, connection } = up;
     let link = Arc::clone(&linked.link);
     let run = link.peer;
     shared.peers.linked(known, Some(linked));
     announce(shared);
     info!(%run, "link up");
+    let reading = Arc::clone(&link);
+    let refuse = |_| Err(Violation("an exchange from the dialled side"));
+    let read = connection.tasks.run(async move { reader::read(&reading, frames, refuse).await });
     let superseded = target.wait_for(|peer| peer.run.generation > run.generation);
     let ended = tokio::select! {
-        ended = reader::read(&link, frames, |_| Err(Violation("an exchange from the dialled side"))) => ended,
+        ended = read => ended.unwrap_or(Ended::Closed),
         _ = superseded => Ended::Closed,
     };
     link.close();
@@ -132,7 +135,7 @@ async fn dial(shared: &Arc<Shared>, peer: &Peer) -> Result<Up, NoLink> {
         return Err(Stranger::Stale.into());
     }
     let link = Link::new(run, outbox, &config.limits, &hello);
-    Ok(Up { linked: Linked { link, cluster }, frames, _connection: connection })
+    Ok(Up { linked: Linked { link, cluster }, frames, connection })
 }
 
 async fn greet(
@@ -159,7 +162,7 @@ async fn connect(shared: &Shared, address: &str, purpose: Purpose) -> Result<Con
             Some(tls) => tls.connect(io, purpose).await?,
             None => io,
         };
-        Ok(wire::connect(io, timing, bytes_max).await?)
+        Ok(wire::connect(io, purpose, timing, bytes_max).await?)
     })
     .await
 }

@@ -5,8 +5,8 @@
 
 mod accept;
 mod backoff;
+mod band;
 mod calls;
-mod calm;
 mod config;
 mod dial;
 mod error;

@@ -6,6 +6,11 @@
     reason = "the documentation of generated types is in proto/*.proto"
 )]
 
+/// What operators ask of a node (proto/admin.proto).
+pub mod admin {
+    include!(concat!(env!("OUT_DIR"), "/enfilade.admin.v1.rs"));
+}
+
 /// Links between nodes (proto/mesh.proto).
 pub mod mesh {
     include!(concat!(env!("OUT_DIR"), "/enfilade.mesh.v1.rs"));

@@ -15,7 +15,15 @@ use enfilade_registry::{
 };
 use hdrhistogram::Histogram;
 
+/// As in the gateway.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 const VOTERS: u64 = 3;
+/// Sessions of which one rate is printed.
+const STEP: usize = 20_000;
+/// Snapshots of which the longest stall is printed.
+const SNAPSHOTS: usize = 20;
 
 /// The nodes of this process, by id.
 #[derive(Default)]
@@ -58,8 +66,10 @@ fn session(keys: &SessionKeys, n: u64) -> NewSession {
     }
 }
 
-/// Bytes of this process in memory; 0 where the system does not say.
-fn resident_bytes() -> u64 {
+/// Bytes of this process in memory, once it is at rest: the allocator gives pages back after 10 s. 0 where the system
+/// does not say.
+async fn resident_bytes() -> u64 {
+    tokio::time::sleep(Duration::from_secs(12)).await;
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
     line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) * 1024
@@ -102,6 +112,18 @@ async fn create(nodes: &[Arc<Raft>], what: &str, range: std::ops::Range<u64>, ca
     );
 }
 
+/// How long the state is held to take a snapshot of it: the longest of some.
+fn longest_stall(raft: &Raft) -> Duration {
+    let stall = |_| {
+        let begun = Instant::now();
+        let frozen = raft.read(enfilade_registry::StateMachine::freeze);
+        let took = begun.elapsed();
+        drop(frozen);
+        took
+    };
+    (0..SNAPSHOTS).map(stall).max().unwrap_or_default()
+}
+
 async fn open(dir: &std::path::Path) -> Vec<Arc<Raft>> {
     let net = Arc::new(Net::default());
     let mut nodes = Vec::new();
@@ -123,7 +145,7 @@ async fn open(dir: &std::path::Path) -> Vec<Arc<Raft>> {
 #[tokio::main]
 async fn main() {
     let mut arguments = std::env::args().skip(1);
-    let sessions: u64 = arguments.next().map_or(100_000, |count| count.parse().expect("a number of sessions"));
+    let sessions: u64 = arguments.next().map_or(200_000, |count| count.parse().expect("a number of sessions"));
     let callers: u64 = arguments.next().map_or(256, |count| count.parse().expect("a number of callers"));
     let temporary = tempfile::tempdir().expect("a directory");
     let dir = arguments.next().map_or_else(|| temporary.path().to_owned(), PathBuf::from);
@@ -137,13 +159,13 @@ async fn main() {
     create(&followers, "at a follower", 200..400, 1).await;
     create(&leaders, "at the leader", 400..10_400, callers).await;
     create(&followers, "at followers", 10_400..20_400, callers).await;
-    let before = resident_bytes();
-    create(&nodes, "at all nodes", 20_400..20_400 + sessions, callers).await;
-    let grown = resident_bytes().saturating_sub(before);
+    let (begin, before) = (20_400, resident_bytes().await);
+    for from in (begin..begin + sessions).step_by(STEP) {
+        create(&nodes, "at all nodes", from..(from + STEP as u64).min(begin + sessions), callers).await;
+    }
+    let grown = resident_bytes().await.saturating_sub(before);
     println!("memory: {} bytes for each session and voter", grown / (sessions * VOTERS).max(1));
-    let begun = Instant::now();
-    drop(nodes[0].read(enfilade_registry::StateMachine::freeze));
-    println!("a snapshot stalls applying for {:.2} ms", begun.elapsed().as_secs_f64() * 1000.0);
+    println!("a snapshot stalls applying for {:.2} ms", longest_stall(&nodes[0]).as_secs_f64() * 1000.0);
     for raft in &nodes {
         let status = raft.status().borrow().clone();
         println!(

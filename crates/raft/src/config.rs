@@ -8,6 +8,36 @@ use enfilade_registry::{Run, Timing};
 
 use crate::Transport;
 
+/// Holds up the log's thread for as long as it takes.
+pub type BeforeWrite = Arc<dyn Fn() + Send + Sync>;
+
+/// How a node submits commands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Submitting {
+    /// How long a command may take to be applied here before its caller hears `Unavailable`.
+    pub within: Duration,
+    /// Most commands that wait to be sent; more callers wait before they enter.
+    pub queue_max: usize,
+    /// Most commands in one entry of the log.
+    pub batch_commands_max: usize,
+    /// Most bytes of commands in one entry; a larger command has an entry of its own.
+    pub batch_bytes_max: usize,
+    /// Most batches of this node under way at once; what comes meanwhile waits, and so fills the next batch.
+    pub batches_in_flight_max: usize,
+}
+
+impl Default for Submitting {
+    fn default() -> Submitting {
+        Submitting {
+            within: Duration::from_secs(5),
+            queue_max: 4096,
+            batch_commands_max: 512,
+            batch_bytes_max: 1 << 20,
+            batches_in_flight_max: 4,
+        }
+    }
+}
+
 /// How a replica runs.
 #[derive(Clone)]
 pub struct Config {
@@ -19,16 +49,8 @@ pub struct Config {
     pub transport: Arc<dyn Transport>,
     /// The protocol's times, of which those of elections and of Raft's heartbeat are used.
     pub timing: Timing,
-    /// How long a command may take to be applied here before its caller hears `Unavailable`.
-    pub submit_within: Duration,
-    /// Most commands that wait to be sent; more callers wait before they enter.
-    pub queue_max: usize,
-    /// Most commands in one entry of the log.
-    pub batch_commands_max: usize,
-    /// Most bytes of commands in one entry; a larger command has an entry of its own.
-    pub batch_bytes_max: usize,
-    /// Most batches of this node under way at once; what comes meanwhile waits, and so fills the next batch.
-    pub batches_in_flight_max: usize,
+    /// How this node submits commands.
+    pub submitting: Submitting,
     /// No snapshot is taken below this many bytes of log.
     pub snapshot_log_bytes_min: u64,
     /// Entries that a snapshot covers and that are kept all the same, for followers that lag a little.
@@ -37,6 +59,8 @@ pub struct Config {
     pub log_cache_bytes_max: u64,
     /// Bytes of a snapshot in one call.
     pub snapshot_chunk_bytes: usize,
+    /// Called on the log's thread before each write: how tests make a disk slow.
+    pub before_write: Option<BeforeWrite>,
 }
 
 impl Config {
@@ -47,15 +71,12 @@ impl Config {
             run,
             transport,
             timing: Timing::default(),
-            submit_within: Duration::from_secs(5),
-            queue_max: 4096,
-            batch_commands_max: 512,
-            batch_bytes_max: 1 << 20,
-            batches_in_flight_max: 4,
+            submitting: Submitting::default(),
             snapshot_log_bytes_min: 4 << 20,
             kept_entries: 256,
-            log_cache_bytes_max: 16 << 20,
+            log_cache_bytes_max: 4 << 20,
             snapshot_chunk_bytes: 1 << 20,
+            before_write: None,
         }
     }
 

@@ -10,6 +10,7 @@ use crate::Config;
 use crate::network::Receiver;
 use crate::state::{Machine, State};
 use crate::status::Status;
+use crate::submit::{Lead, Way};
 use crate::types::{Cut, Proposal, Types};
 
 /// What the parts of a replica share.
@@ -20,30 +21,26 @@ pub(crate) struct Core {
     pub(crate) state: Arc<State>,
     pub(crate) status: watch::Sender<Status>,
     pub(crate) receiver: Receiver,
-}
-
-/// Whom a node believes to lead, and in which term.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Lead {
-    pub(crate) leader: Option<NodeId>,
-    pub(crate) is_me: bool,
-    pub(crate) term: u64,
+    /// True once this replica is closed: those who watch it go elsewhere.
+    pub(crate) closed: watch::Sender<bool>,
 }
 
 impl Core {
     pub(crate) fn lead(&self) -> Lead {
-        let status = self.status.borrow();
-        Lead { leader: status.leader, is_me: status.is_leader, term: status.raft_term }
+        Lead::of(&self.status.borrow())
     }
 
-    /// Waits until somebody else leads than `seen`, or it is another term.
-    pub(crate) async fn lead_changed(&self, seen: Lead) {
-        let mut status = self.status.subscribe();
-        let differs = |status: &Status| {
-            (status.leader, status.is_leader, status.raft_term) != (seen.leader, seen.is_me, seen.term)
-        };
-        // The sender is in this core: it outlives the wait.
-        let _ = status.wait_for(differs).await;
+    /// The way of this node's commands.
+    pub(crate) fn way(&self) -> Way {
+        Way {
+            run: self.config.run,
+            submitting: self.config.submitting,
+            transport: self.config.transport.clone(),
+            pending: self.state.pending.clone(),
+            applied: self.state.watch_index(),
+            status: self.status.subscribe(),
+            openraft: Some(self.openraft.clone()),
+        }
     }
 
     /// Keeps the status up to date, until openraft ends.
@@ -75,7 +72,7 @@ impl Core {
             }
             let cut = Proposal::Cut(Cut { previous: self.state.cuts.newest() });
             let proposed = self.openraft.client_write(cut);
-            match tokio::time::timeout(self.config.submit_within, proposed).await {
+            match tokio::time::timeout(self.config.submitting.within, proposed).await {
                 Ok(Ok(_)) => {}
                 // The next entry finds that a cut is due still.
                 Ok(Err(error)) => tracing::debug!(%error, "a cut was not made"),

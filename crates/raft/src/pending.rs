@@ -29,10 +29,14 @@ impl Pending {
 
     /// Answers those that wait for the batch, if it is of this run. A batch that comes twice is answered the first time.
     pub(crate) fn applied(&self, batch: &Batch, results: Vec<Result<Outcome, Refusal>>) {
-        if batch.origin != self.run {
-            return;
+        if batch.origin == self.run {
+            self.answered(batch.seq, results);
         }
-        let Some(replies) = self.waiting.lock().remove(&batch.seq) else { return };
+    }
+
+    /// Answers those that wait for this batch of this run.
+    pub(crate) fn answered(&self, seq: u64, results: Vec<Result<Outcome, Refusal>>) {
+        let Some(replies) = self.waiting.lock().remove(&seq) else { return };
         for (reply, result) in replies.into_iter().zip(results) {
             // The caller may have gone: the command stands all the same.
             let _ = reply.send(result.map_err(WriteError::Refused));

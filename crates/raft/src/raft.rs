@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use enfilade_registry::{
-    BoxFuture, ClusterId, Command, Counts, Limits, Members, NodeId, OnEnded, Outcome, Reader, Refusal, SessionId,
+    BoxFuture, ClusterId, Command, Counts, Limits, Members, NodeId, OnEnded, Outcome, Reader, Refusal, Run, SessionId,
     SessionRecord, Slot, SlotTable, StateMachine, WriteError, Writer,
 };
+use futures::stream::BoxStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -51,9 +52,10 @@ impl Raft {
             state,
             status: watch::Sender::new(status),
             receiver: Receiver::default(),
+            closed: watch::Sender::new(false),
             config,
         });
-        let (submitter, batcher) = Batcher::new(core.clone());
+        let (submitter, batcher) = Batcher::new(core.way());
         let mut tasks = JoinSet::new();
         tasks.spawn(core.clone().watch_metrics());
         tasks.spawn(core.clone().take_snapshots());
@@ -67,6 +69,15 @@ impl Raft {
     /// The message cannot be read, or this replica has stopped.
     pub async fn serve(&self, kind: RaftCall, from: NodeId, body: Bytes) -> Result<Bytes, ServeError> {
         self.core.serve(kind, from, body).await
+    }
+
+    /// What a node without a replica is to know, and what changes of it: the parts of a watch, in order, as
+    /// [`Watcher`](crate::Watcher) asks for them. They end when this replica does, or when the run may know nothing more.
+    ///
+    /// # Errors
+    /// The message cannot be read, or the run is not to be served.
+    pub fn watch(&self, from: Run, asked: Bytes) -> Result<BoxStream<'static, Bytes>, ServeError> {
+        self.core.clone().feed(from, asked)
     }
 
     /// Founds the group with these voters. On one of them, once; the others are found by it.
@@ -153,6 +164,7 @@ impl Raft {
 
     /// Stops the replica, writes what waits, and gives up the directory. Nothing acknowledged is lost either way.
     pub async fn close(&self) {
+        self.core.closed.send_replace(true);
         self.tasks.lock().await.shutdown().await;
         self.core.state.pending.give_up_all();
         if self.core.openraft.shutdown().await.is_err() {
@@ -167,6 +179,10 @@ impl Raft {
     /// On the leader, refuses what only grows worse with time: so that a client over its quota costs no disk. What
     /// depends on entries that may be on their way is not refused before its turn.
     fn refuse_early(&self, command: &Command) -> Result<(), Refusal> {
+        if command.format() > 1 {
+            // What another node might not be able to read is not proposed at all.
+            self.read(|state| state.may_propose(command))?;
+        }
         if !self.is_leader() {
             return Ok(());
         }
@@ -198,6 +214,7 @@ async fn open_disk(config: Config) -> Result<(Arc<State>, LogStore, LogOwner), O
     let opened = tokio::task::spawn_blocking(move || {
         // The log's lock comes first: it keeps other processes from the snapshots, too.
         let (store, log) = LogStore::open(&config.dir.join("log"), config.log_cache_bytes_max)?;
+        config.before_write.into_iter().for_each(|call| log.before_write(call));
         let state = State::open(&config.dir.join("state"), config.run, config.snapshot_log_bytes_min);
         let state = state.map_err(|error| OpenError::Snapshot(error.to_string()))?;
         Ok((Arc::new(state), store, log))

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use enfilade_registry::{BoxFuture, NodeId};
+use futures::stream::BoxStream;
 
 /// What is asked of another replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RaftCall {
-    /// Entries of the log, or a heartbeat.
+    /// Entries of the log, or none: the answer says what is on the disk.
     Append,
     /// A vote.
     Vote,
@@ -20,17 +21,20 @@ pub enum RaftCall {
     TransferLeader,
     /// To propose a batch of commands.
     Submit,
+    /// Whether the caller leads still, as far as the other replica knows: answered without a disk.
+    Heartbeat,
 }
 
 impl RaftCall {
     /// All of them.
-    pub const ALL: [RaftCall; 6] = [
+    pub const ALL: [RaftCall; 7] = [
         RaftCall::Append,
         RaftCall::Vote,
         RaftCall::PreVote,
         RaftCall::Snapshot,
         RaftCall::TransferLeader,
         RaftCall::Submit,
+        RaftCall::Heartbeat,
     ];
 
     /// Its number between nodes. Never reused.
@@ -42,6 +46,7 @@ impl RaftCall {
             RaftCall::Snapshot => 4,
             RaftCall::TransferLeader => 5,
             RaftCall::Submit => 6,
+            RaftCall::Heartbeat => 7,
         }
     }
 
@@ -63,6 +68,15 @@ pub trait Transport: Send + Sync + 'static {
     ) -> BoxFuture<'_, Result<Bytes, Unreachable>>;
 }
 
+/// The parts of a watch as they come; they end with the exchange.
+pub type Parts = BoxStream<'static, Result<Bytes, Unreachable>>;
+
+/// Calls other nodes, and watches them.
+pub trait WatchTransport: Transport {
+    /// Asks `to` with a message for its [`Raft::watch`](crate::Raft::watch). Dropping the parts ends the watch.
+    fn watch(&self, to: NodeId, asked: Bytes) -> BoxFuture<'_, Result<Parts, Unreachable>>;
+}
+
 /// No answer came: no connection, a lost one, none in time, or the other node could not answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("node {to} gives no answer: {why}")]
@@ -79,6 +93,9 @@ pub enum ServeError {
     /// Not a message of this release.
     #[error("the message cannot be read")]
     Malformed,
+    /// The asking run was removed, or the node has started again since.
+    #[error("the node is not to be served")]
+    Gone,
     /// This replica has stopped.
     #[error("the replica has stopped")]
     Stopped,

@@ -106,7 +106,7 @@ async fn two_survivors_elect_one_of_them_each_time() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_that_is_cut_off_cannot_read_nor_write() {
-    let group = Group::founded(3, |config| config.submit_within = Duration::from_secs(2)).await;
+    let group = Group::founded(3, |config| config.submitting.within = Duration::from_secs(2)).await;
     let old = group.leader().await;
     let old_leader = group.node(old.0);
     old_leader.read_index(WITHIN).await.expect("it leads");
@@ -182,7 +182,7 @@ async fn leadership_is_handed_over_at_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost() {
-    let mut group = Group::founded(3, |config| config.submit_within = Duration::from_secs(2)).await;
+    let mut group = Group::founded(3, |config| config.submitting.within = Duration::from_secs(2)).await;
     let acknowledged = Arc::new(watch::Sender::new(Vec::new()));
     let mut writers = Vec::new();
     for node in 1..=3_u128 {
@@ -257,9 +257,9 @@ async fn a_batch_that_comes_twice_is_applied_once() {
     follower.submit(unsubscribe).await.expect("done");
     assert_eq!(support::submit_raw(&leader, 7, &subscribe.encode()).await, Ok(R::Committed));
     group.agrees().await;
-    assert!(leader.session(&id).expect("there").subscriptions.is_empty(), "the copy changed nothing");
+    assert!(leader.session(&id).expect("there").subscriptions().is_empty(), "the copy changed nothing");
     assert_eq!(support::submit_raw(&leader, 8, &subscribe.encode()).await, Ok(R::Committed));
-    assert!(!leader.session(&id).expect("there").subscriptions.is_empty(), "another batch does");
+    assert!(!leader.session(&id).expect("there").subscriptions().is_empty(), "another batch does");
 
     assert_eq!(support::submit_raw(&follower, 9, &subscribe.encode()).await, Ok(R::NotLeader));
     let malformed = leader.serve(RaftCall::Submit, NodeId(9), b"\xff".as_slice().into()).await;
@@ -279,4 +279,21 @@ async fn a_replica_that_is_dropped_leads_no_more_and_frees_its_directory() {
     group.leader().await;
     group.agrees().await;
     assert!(group.node(dead.0).session(&session(2).id).is_some());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_others_may_not_know_is_not_even_proposed() {
+    let group = Group::founded(3, |_| ()).await;
+    let apply = || Command::ApplyConfiguration { version: 1, document: "{}".into(), reverts: None };
+    for node in group.running() {
+        let raft = group.node(node.0);
+        let last = raft.status().borrow().last_log;
+        let refused = raft.submit(apply()).await;
+        assert_eq!(refused, Err(WriteError::Refused(Refusal::NotFinalised { needs: 2 })));
+        assert_eq!(raft.status().borrow().last_log, last);
+    }
+    let raft = group.node(1);
+    raft.submit(Command::Finalise { version: 2 }).await.expect("nobody is a member who does not know it");
+    raft.submit(apply()).await.expect("finalised");
+    group.agrees().await;
 }

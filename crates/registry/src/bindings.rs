@@ -22,6 +22,8 @@ pub struct UpstreamBinding {
 pub struct Bindings(Vec<(Arc<str>, UpstreamBinding)>);
 
 impl Bindings {
+    pub(crate) const EMPTY: Bindings = Bindings(Vec::new());
+
     /// The binding to `upstream`.
     pub fn get(&self, upstream: &str) -> Option<&UpstreamBinding> {
         self.find(upstream).ok().map(|at| &self.0[at].1)

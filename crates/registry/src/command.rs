@@ -10,8 +10,9 @@ use crate::{
     Term, UpstreamBinding,
 };
 
-/// Format of the bytes that [`Command::encode`] writes: their first byte. The rest is JSON.
-pub const COMMAND_FORMAT: u8 = 1;
+/// The newest format of commands that this release knows. A command's first byte is the first format that has it; the
+/// rest is JSON.
+pub const COMMAND_FORMAT: u8 = 2;
 
 /// Most sessions in one [`Command::Touch`]: a bound on how long one command stalls the others.
 pub const TOUCH_MAX: usize = 4096;
@@ -181,6 +182,20 @@ pub enum Command {
         /// Slots and their moves.
         moves: Vec<(Slot, MoveId)>,
     },
+    /// The cluster may use commands up to this format from now on, and nobody who does not know them is registered.
+    Finalise {
+        /// The format.
+        version: u32,
+    },
+    /// A new version of the configuration: the present one plus one. Repeated it changes nothing.
+    ApplyConfiguration {
+        /// The new version.
+        version: u64,
+        /// The whole document.
+        document: Arc<str>,
+        /// The version that it puts back, if that is its purpose.
+        reverts: Option<u64>,
+    },
 }
 
 /// Why bytes are not a command.
@@ -200,10 +215,24 @@ pub enum DecodeError {
 impl Command {
     /// The command's bytes: format, then JSON.
     pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = vec![COMMAND_FORMAT];
+        let mut bytes = vec![self.format()];
         // Writing these types to memory cannot fail: string keys only, no failing serialisers.
         serde_json::to_writer(&mut bytes, self).expect("a command is plain data");
         bytes
+    }
+
+    /// The session whose record it changes; none for commands over many, whose outcomes say which ended.
+    pub fn session(&self) -> Option<&SessionId> {
+        match self {
+            Command::CreateSession(new) => Some(&new.id),
+            Command::EndSession { id, .. }
+            | Command::BindUpstream { id, .. }
+            | Command::UnbindUpstream { id, .. }
+            | Command::SetLogLevel { id, .. }
+            | Command::Subscribe { id, .. }
+            | Command::Unsubscribe { id, .. } => Some(id),
+            _ => None,
+        }
     }
 
     /// The command that `bytes` are.
@@ -213,7 +242,7 @@ impl Command {
     pub fn decode(bytes: &[u8]) -> Result<Command, DecodeError> {
         match bytes.split_first() {
             None => Err(DecodeError::Empty),
-            Some((&COMMAND_FORMAT, json)) => Ok(serde_json::from_slice(json)?),
+            Some((1..=COMMAND_FORMAT, json)) => Ok(serde_json::from_slice(json)?),
             Some((&format, _)) => Err(DecodeError::UnknownFormat(format)),
         }
     }
@@ -236,16 +265,17 @@ pub enum EndReason {
 }
 
 /// A session that ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ended {
     /// Which.
+    #[serde(with = "crate::id::stored")]
     pub id: SessionId,
     /// Why.
     pub reason: EndReason,
 }
 
 /// What a command did.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// Done, nothing to say.
@@ -264,6 +294,7 @@ pub enum Outcome {
     /// Idle times are recorded.
     Touched {
         /// Touched sessions that do not exist: their owner may let go of them.
+        #[serde(with = "crate::id::stored::list")]
         unknown: Vec<SessionId>,
     },
     /// The slots to which the command applied, in order. Those that were not as the proposer saw them are left out.
@@ -296,7 +327,7 @@ impl Outcome {
 }
 
 /// Why a command did nothing. Every replica refuses alike.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "snake_case")]
 pub enum Refusal {
     /// There is no such session (any more).
@@ -367,6 +398,36 @@ pub enum Refusal {
     OldLeader {
         /// The present leader's.
         epoch: u64,
+    },
+    /// A member does not know that format.
+    #[error("node {node} does not support it: upgrade or remove it first")]
+    NotSupported {
+        /// Which.
+        node: NodeId,
+    },
+    /// The node that registers does not know the commands that the cluster uses.
+    #[error("the cluster uses format {version}, which this release does not know: start a newer one")]
+    TooOld {
+        /// The cluster's format.
+        version: u32,
+    },
+    /// The cluster may not use such a command yet.
+    #[error("the cluster does not use format {needs} yet: finalise it once all nodes run this release")]
+    NotFinalised {
+        /// The format of the command.
+        needs: u32,
+    },
+    /// Somebody else was first, or it would go back.
+    #[error("version {current} is the present one")]
+    OtherVersion {
+        /// The present version.
+        current: u64,
+    },
+    /// The document is too large.
+    #[error("a configuration has at most {bytes_max} bytes")]
+    DocumentTooLarge {
+        /// How large it may be.
+        bytes_max: u64,
     },
     /// More entries than there are slots.
     #[error("too many slots in one command")]

@@ -36,13 +36,6 @@ impl SessionId {
         self.key_id
     }
 
-    /// The lowest and the highest possible id of a slot: the bounds of its range.
-    pub(crate) const fn range_of(slot: Slot) -> (SessionId, SessionId) {
-        let low = SessionId { slot, random: [0; 16], key_id: 0, mac: [0; 16] };
-        let high = SessionId { slot, random: [0xff; 16], key_id: 0xff, mac: [0xff; 16] };
-        (low, high)
-    }
-
     fn to_raw(self) -> [u8; RAW_LEN] {
         let mut raw = [0; RAW_LEN];
         raw[0] = self.key_id;
@@ -133,6 +126,19 @@ pub(crate) mod stored {
     impl<'de> Deserialize<'de> for Stored {
         fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Stored, D::Error> {
             deserialize(deserializer).map(Stored)
+        }
+    }
+
+    /// The same for a list.
+    pub(crate) mod list {
+        use super::{Deserialize, Deserializer, Serialize, Serializer, SessionId, Stored};
+
+        pub(crate) fn serialize<S: Serializer>(ids: &[SessionId], serializer: S) -> Result<S::Ok, S::Error> {
+            ids.serialize(serializer)
+        }
+
+        pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SessionId>, D::Error> {
+            Ok(Vec::<Stored>::deserialize(deserializer)?.into_iter().map(|id| id.0).collect())
         }
     }
 

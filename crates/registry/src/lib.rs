@@ -6,12 +6,13 @@
 mod access;
 mod bindings;
 mod command;
+mod configuration;
 pub mod copy;
 pub mod duty;
 pub mod edge_rule;
 mod fence;
+mod format;
 mod id;
-mod index;
 mod intern;
 mod keys;
 pub mod lease;
@@ -19,17 +20,22 @@ mod member;
 mod memory;
 mod node;
 mod placement;
+mod principals;
 #[cfg(test)]
 mod properties;
 mod record;
+mod refound;
+mod sessions;
 mod slot;
 mod slots;
 mod snapshot;
 mod state;
+pub mod watch;
 
 pub use access::{BoxFuture, OnEnded, Reader, WriteError, Writer};
 pub use bindings::{Bindings, UpstreamBinding};
 pub use command::{COMMAND_FORMAT, Command, DecodeError, EndReason, Ended, Outcome, Refusal, TOUCH_MAX};
+pub use configuration::{Configuration, DOCUMENT_BYTES_MAX, Document, VERSIONS_KEPT};
 pub use copy::{CopyAnswer, CopyMessage, CopyPart, CopyReceiver, CopySaid, CopySender, Lane, Received, Step};
 pub use duty::{Admission, Duty, DutyAction, DutyEvent, Holds, PeerMessage};
 pub use edge_rule::{EdgeRule, Failure, Verdict};

@@ -136,6 +136,12 @@ impl Members {
         self.nodes.remove(&node);
         self.removed.insert(node);
     }
+
+    /// Nobody, and all that ever were members removed.
+    pub(crate) fn all_removed(&self) -> Members {
+        let removed = self.nodes.keys().chain(&self.removed).copied().collect();
+        Members { nodes: BTreeMap::new(), removed }
+    }
 }
 
 impl Member {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::slots::{self, SlotTable};
-use crate::{ClusterId, Command, Member, Members, MoveId, NodeId, Outcome, Refusal, Run, Slot};
+use crate::{ClusterId, Command, Configuration, Member, Members, MoveId, NodeId, Outcome, Refusal, Run, Slot};
 
 /// Most entries in one command over slots: more than all slots is a fault of the proposer.
 const SLOTS_PER_COMMAND_MAX: usize = crate::SLOTS as usize;
@@ -17,6 +17,9 @@ pub(crate) struct Placement {
     pub(crate) slots: Arc<SlotTable>,
     /// The Raft term of the last leader that began.
     pub(crate) epoch: u64,
+    /// The newest format of commands that the cluster may use; 0 is the first.
+    pub(crate) version: u32,
+    pub(crate) configuration: Arc<Configuration>,
 }
 
 impl Placement {
@@ -25,6 +28,9 @@ impl Placement {
         match command {
             Command::Found { cluster } if self.cluster.is_some_and(|founded| founded != *cluster) => {
                 Err(Refusal::OtherCluster)
+            }
+            Command::Register { formats, .. } if *formats < self.version => {
+                Err(Refusal::TooOld { version: self.version })
             }
             Command::Register { run, .. } => match new_member(command) {
                 Some(member) => self.members.check_register(run.node, &member),
@@ -68,6 +74,7 @@ impl Placement {
                 }
             }
             Command::Lead { epoch } => self.epoch = *epoch,
+            Command::Finalise { version } => self.version = *version,
             Command::Drain { node, on } => Arc::make_mut(&mut self.members).drain(*node, *on),
             Command::Remove { node } => Arc::make_mut(&mut self.members).remove(*node),
             Command::Move { slots, to } => {

@@ -54,7 +54,7 @@ fn reason() -> impl Strategy<Value = EndReason> {
     prop_oneof![Just(EndReason::Client), Just(EndReason::Operator), Just(EndReason::Upstream)]
 }
 
-fn command() -> impl Strategy<Value = Command> {
+pub(crate) fn command() -> impl Strategy<Value = Command> {
     let ids = || (0..IDS).prop_map(id);
     let uris = || (0..6u8).prop_map(|n| text("file:///", n));
     let upstreams = || (0..3u8).prop_map(|n| text("upstream", n));
@@ -141,6 +141,7 @@ proptest! {
     #[test]
     fn replicas_agree_and_so_do_bytes(commands in commands(), cut in 0..120usize) {
         let (mut one, mut two) = (StateMachine::new(), StateMachine::new());
+        let mut frozen = None;
         for (n, command) in commands.iter().enumerate() {
             let index = n as u64 + 1;
             // The second replica gets what went over the wire, and once is restored from a snapshot.
@@ -148,6 +149,7 @@ proptest! {
             prop_assert_eq!(command, &decoded);
             prop_assert_eq!(one.apply(index, command), two.apply(index, &decoded));
             if n == cut {
+                frozen = Some((one.freeze(), one.digest()));
                 two = StateMachine::restore(&two.snapshot()).expect("an own snapshot is sound");
                 prop_assert!(two.indexes_agree());
             }
@@ -155,6 +157,9 @@ proptest! {
         prop_assert_eq!(one.digest(), two.digest());
         prop_assert_eq!(one.snapshot(), two.snapshot());
         prop_assert_eq!(one.counts(), two.counts());
+        if let Some((frozen, digest)) = frozen {
+            prop_assert_eq!(frozen.digest(), digest, "what came later changes nothing");
+        }
     }
 
     #[test]

@@ -2,33 +2,35 @@
 //! Form: magic ‖ format (u32, big endian) ‖ digest (SHA-256 of the body) ‖ body, one JSON value a line: a head,
 //! then each slot that is not as in a new registry, then each session.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{ClusterId, Limits, Members, SessionId, SessionRecord, Slot, SlotRecord, SlotTable, StateMachine};
+use crate::sessions::Sessions;
+use crate::{ClusterId, Configuration, Limits, Members, SessionRecord, Slot, SlotRecord, SlotTable, StateMachine};
 
 /// Format of the snapshots that this release writes.
 pub const SNAPSHOT_FORMAT: u32 = 1;
 
 const MAGIC: &[u8; 8] = b"ENFSTATE";
 const HEAD_LEN: usize = MAGIC.len() + 4 + 32;
+/// What a line takes beside the texts of clients.
+const LINE_BYTES_ABOUT: usize = 400;
 
-/// The state at one index. Cheap to take (the sessions are shared, not copied), so that encoding
-/// can happen on another thread while commands go on.
+/// The state at one index. Cheap to take (the sessions of a slot are shared until one of them changes), so that
+/// encoding can happen on another thread while commands go on.
 #[derive(Clone, Debug)]
 pub struct Frozen {
     head: Head,
     slots: Arc<SlotTable>,
-    sessions: BTreeMap<SessionId, Arc<SessionRecord>>,
+    sessions: Sessions,
 }
 
 /// What a registry without a cluster does not have is left out: such a snapshot reads as it always did.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Head {
+pub(crate) struct Head {
     applied: u64,
     now_ms: u64,
     limits: Limits,
@@ -43,6 +45,14 @@ struct Head {
     map_version: u64,
     #[serde(default, skip_serializing_if = "is_zero")]
     slots: u64,
+    #[serde(default, skip_serializing_if = "is_first")]
+    version: u32,
+    #[serde(default, skip_serializing_if = "Configuration::is_empty")]
+    configuration: Arc<Configuration>,
+}
+
+fn is_first(version: &u32) -> bool {
+    *version <= 1
 }
 
 fn is_zero(number: &u64) -> bool {
@@ -74,7 +84,8 @@ pub enum RestoreError {
 impl Frozen {
     /// The snapshot's bytes.
     pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = vec![0; HEAD_LEN];
+        let mut bytes = Vec::with_capacity(HEAD_LEN + self.bytes_about());
+        bytes.resize(HEAD_LEN, 0);
         self.each_line(|line| bytes.extend_from_slice(line));
         let digest = Sha256::digest(&bytes[HEAD_LEN..]);
         bytes[..8].copy_from_slice(MAGIC);
@@ -95,6 +106,13 @@ impl Frozen {
         self.head.applied
     }
 
+    /// About how long the body is, and rather too much: what is not written takes no memory.
+    fn bytes_about(&self) -> usize {
+        let slots = changed(&self.slots).count();
+        let texts: usize = self.sessions.iter().map(|record| record.text_bytes()).sum();
+        (1 + slots + self.sessions.count() as usize) * LINE_BYTES_ABOUT + texts
+    }
+
     fn each_line(&self, mut sink: impl FnMut(&[u8])) {
         let mut line = Vec::new();
         put_line(&mut line, &self.head);
@@ -104,7 +122,7 @@ impl Frozen {
             put_line(&mut line, &slot);
             sink(&line);
         }
-        for record in self.sessions.values() {
+        for record in self.sessions.iter() {
             line.clear();
             put_line(&mut line, &**record);
             sink(&line);
@@ -124,15 +142,39 @@ impl StateMachine {
         let head = Head {
             applied: self.applied,
             now_ms: self.now_ms,
+            sessions: self.sessions.count(),
+            map_version: self.map_version(),
+            slots: changed(self.slots()).count() as u64,
+            ..self.head()
+        };
+        Frozen { head, slots: self.slots().clone(), sessions: self.sessions.clone() }
+    }
+
+    /// What is neither a session nor a slot, nor changes with every command.
+    pub(crate) fn head(&self) -> Head {
+        Head {
+            applied: 0,
+            now_ms: 0,
             limits: self.limits,
-            sessions: self.sessions.len() as u64,
+            sessions: 0,
             cluster: self.cluster(),
             members: self.members().clone(),
             epoch: self.epoch(),
-            map_version: self.map_version(),
-            slots: changed(self.slots()).count() as u64,
-        };
-        Frozen { head, slots: self.slots().clone(), sessions: self.sessions.clone() }
+            map_version: 0,
+            slots: 0,
+            version: self.placement.version,
+            configuration: self.configuration().clone(),
+        }
+    }
+
+    /// Takes over what [`StateMachine::head`] gives.
+    pub(crate) fn set_head(&mut self, head: &Head) {
+        self.limits = head.limits;
+        self.placement.cluster = head.cluster;
+        self.placement.members = head.members.clone();
+        self.placement.epoch = head.epoch;
+        self.placement.version = head.version;
+        self.placement.configuration = head.configuration.clone();
     }
 
     /// The state's digest, to compare replicas at one index. Reads everything: not for every command.
@@ -154,24 +196,22 @@ impl StateMachine {
         let mut lines = body.split_inclusive(|byte| *byte == b'\n');
         let head: Head = parse(lines.next().unwrap_or_default())?;
         let mut state = StateMachine::default();
-        (state.applied, state.now_ms, state.limits) = (head.applied, head.now_ms, head.limits);
-        state.placement.cluster = head.cluster;
-        state.placement.members = head.members;
-        state.placement.epoch = head.epoch;
+        (state.applied, state.now_ms) = (head.applied, head.now_ms);
+        state.set_head(&head);
         state.placement.slots = Arc::new(restore_slots(head.map_version, lines.by_ref().take(head.slots as usize))?);
         if changed(state.slots()).count() as u64 != head.slots {
             return Err(RestoreError::Malformed("slots are missing".to_owned()));
         }
+        let mut last = None;
         for line in lines {
             let record: SessionRecord = parse(line)?;
-            let last = state.sessions.last_key_value().map(|(id, _)| *id);
-            if last.is_some_and(|last| last >= record.id) {
+            if last.replace(record.id).is_some_and(|last| last >= record.id) {
                 return Err(RestoreError::Malformed("sessions out of order".to_owned()));
             }
-            let record = state.share(record);
-            state.insert(Arc::new(record));
+            let record = state.restored(record);
+            state.insert(record);
         }
-        if state.sessions.len() as u64 != head.sessions {
+        if state.sessions.count() != head.sessions {
             return Err(RestoreError::Malformed("sessions are missing".to_owned()));
         }
         Ok(state)

@@ -1,12 +1,13 @@
 //! The state machine: sessions and their indexes, changed by `apply` and nothing else.
 //! Invariant: no session is ever visible at or after its deadline, because only `Tick` moves time.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::index::{Deadlines, Principals};
 use crate::intern::Interner;
 use crate::placement::Placement;
+use crate::principals::Principals;
+use crate::record::{Client, Extras};
+use crate::sessions::Sessions;
 use crate::{
     ClusterId, Command, EndReason, Ended, Limits, Members, NewSession, Outcome, Refusal, Run, SessionId, SessionRecord,
     Slot, SlotTable, TOUCH_MAX, UpstreamBinding,
@@ -19,12 +20,11 @@ pub struct StateMachine {
     pub(crate) now_ms: u64,
     pub(crate) limits: Limits,
     pub(crate) placement: Placement,
-    /// Ordered by slot first: the sessions of a slot are a range of it.
-    pub(crate) sessions: BTreeMap<SessionId, Arc<SessionRecord>>,
-    deadlines: Deadlines,
+    pub(crate) sessions: Sessions,
     principals: Principals,
     subscriptions: u64,
-    strings: Interner,
+    strings: Interner<str>,
+    clients: Interner<Client>,
 }
 
 /// How much there is.
@@ -83,16 +83,19 @@ impl StateMachine {
             Command::EndSession { id, reason } => Outcome::Ended(self.end(id, *reason).into_iter().collect()),
             Command::EndByPrincipal { principal, reason } => self.end_by_principal(principal, *reason),
             Command::BindUpstream { id, upstream, binding } => self.bind(id, upstream, binding),
-            Command::UnbindUpstream { id, upstream } => self.update(id, |record| {
-                record.upstreams.remove(upstream);
+            Command::UnbindUpstream { id, upstream } => self.update(id, |extras| {
+                extras.upstreams.remove(upstream);
             }),
             Command::SetLogLevel { id, level } => {
                 let level = level.as_ref().map(|level| self.strings.get(level));
-                self.update(id, |record| record.log_level = level)
+                self.update(id, |extras| extras.log_level = level)
             }
             Command::Subscribe { id, uri } => self.subscribe(id, uri),
             Command::Unsubscribe { id, uri } => self.unsubscribe(id, uri),
             Command::Touch { idle } => self.touch(idle),
+            Command::ApplyConfiguration { version, document, reverts } => {
+                self.apply_configuration(*version, document, *reverts)
+            }
             Command::Found { .. }
             | Command::Register { .. }
             | Command::Drain { .. }
@@ -104,7 +107,8 @@ impl StateMachine {
             | Command::InSync { .. }
             | Command::Move { .. }
             | Command::Done { .. }
-            | Command::Abort { .. } => self.placement.apply(index, command),
+            | Command::Abort { .. }
+            | Command::Finalise { .. } => self.placement.apply(index, command),
         })
     }
 
@@ -123,14 +127,19 @@ impl StateMachine {
             }
             Command::BindUpstream { id, upstream, binding } => {
                 let session_id = binding.session_id.as_ref().map_or(0, |id| id.len());
-                self.check_growth(self.known(id)?, upstream.len() + binding.version.len() + session_id)
+                self.check_bytes(self.known(id)?.text_bytes() + upstream.len() + binding.version.len() + session_id)
             }
             Command::SetLogLevel { id, level } => {
-                self.check_growth(self.known(id)?, level.as_ref().map_or(0, |level| level.len()))
+                self.check_bytes(self.known(id)?.text_bytes() + level.as_ref().map_or(0, |level| level.len()))
             }
             Command::Subscribe { id, uri } => self.check_subscribe(self.known(id)?, uri),
             Command::Touch { idle } if idle.len() <= TOUCH_MAX => Ok(()),
             Command::Touch { .. } => Err(Refusal::TouchTooLong),
+            Command::Finalise { version } => self.check_finalise(*version),
+            Command::ApplyConfiguration { version, document, .. } => {
+                self.may_propose(command)?;
+                self.check_configuration(*version, document)
+            }
             _ => self.placement.check(command),
         }
     }
@@ -144,39 +153,36 @@ impl StateMachine {
         if let Some(record) = self.sessions.get(&new.id) {
             return if new.created(record) { Ok(()) } else { Err(Refusal::AlreadyExists) };
         }
-        if self.sessions.len() as u64 >= limits.sessions_max {
+        if self.sessions.count() >= limits.sessions_max {
             return Err(Refusal::RegistryFull { max: limits.sessions_max });
         }
         if self.principals.count_of(&new.principal) >= limits.sessions_per_principal_max {
             return Err(Refusal::PrincipalQuota { max: limits.sessions_per_principal_max });
         }
-        self.check_growth(&SessionRecord::new(new, 0, limits), 0)
+        self.check_bytes(new.text_bytes())
     }
 
     fn check_subscribe(&self, record: &SessionRecord, uri: &Arc<str>) -> Result<(), Refusal> {
         let max = self.limits.subscriptions_per_session_max;
-        if record.subscriptions.contains(uri) {
+        if record.subscriptions().contains(uri) {
             Ok(())
-        } else if record.subscriptions.len() as u64 >= u64::from(max) {
+        } else if record.subscriptions().len() as u64 >= u64::from(max) {
             Err(Refusal::SubscriptionQuota { max })
         } else {
-            self.check_growth(record, uri.len())
+            self.check_bytes(record.text_bytes() + uri.len())
         }
     }
 
     /// Text that replaces other text counts in full: simpler, and refused only close to the limit.
-    fn check_growth(&self, record: &SessionRecord, more_bytes: usize) -> Result<(), Refusal> {
+    fn check_bytes(&self, bytes: usize) -> Result<(), Refusal> {
         let bytes_max = self.limits.record_bytes_max;
-        if (record.text_bytes() + more_bytes) as u64 > u64::from(bytes_max) {
-            return Err(Refusal::RecordTooLarge { bytes_max });
-        }
-        Ok(())
+        if bytes as u64 > u64::from(bytes_max) { Err(Refusal::RecordTooLarge { bytes_max }) } else { Ok(()) }
     }
 
     fn tick(&mut self, elapsed_ms: u64) -> Outcome {
         self.now_ms = self.now_ms.saturating_add(elapsed_ms);
         let mut ended = Vec::new();
-        while let Some(id) = self.deadlines.first_due(self.now_ms) {
+        for id in self.sessions.due(self.now_ms) {
             let absolute = self.sessions.get(&id).is_some_and(|record| record.absolute_expires_at_ms <= self.now_ms);
             let reason = if absolute { EndReason::Absolute } else { EndReason::Idle };
             ended.extend(self.end(&id, reason));
@@ -188,27 +194,43 @@ impl StateMachine {
         if let Some(record) = self.sessions.get(&new.id) {
             return Outcome::Created(record.clone());
         }
-        let record = Arc::new(self.share(SessionRecord::new(new, self.now_ms, &self.limits)));
+        let client = self.share_client(new.client());
+        let record = SessionRecord::new(new, client, self.now_ms, &self.limits);
+        let record = Arc::new(self.share(record));
         self.insert(record.clone());
         Outcome::Created(record)
     }
 
-    /// Gives the record the one copy of each string that others have too.
-    pub(crate) fn share(&mut self, mut record: SessionRecord) -> SessionRecord {
-        let strings = &mut self.strings;
-        for text in [&mut record.server, &mut record.version, &mut record.client_info, &mut record.capabilities] {
-            *text = strings.get(text);
+    /// A record that was read from a snapshot, with what it shares with others.
+    pub(crate) fn restored(&mut self, mut record: SessionRecord) -> Arc<SessionRecord> {
+        record.client = self.share_client((*record.client).clone());
+        Arc::new(self.share(record))
+    }
+
+    fn share_client(&mut self, client: Client) -> Arc<Client> {
+        if let Some(shared) = self.clients.find(&client) {
+            return shared;
         }
-        record.log_level = record.log_level.map(|level| strings.get(&level));
-        record.upstreams = record
-            .upstreams
-            .into_iter()
-            .map(|(name, binding)| {
+        let strings = &mut self.strings;
+        let mut share = |text: Arc<str>| strings.get(&text);
+        let (server, version) = (share(client.server), share(client.version));
+        let (client_info, capabilities) = (share(client.client_info), share(client.capabilities));
+        self.clients.get(&Arc::new(Client { server, version, client_info, capabilities }))
+    }
+
+    /// Gives the record the one copy of each string that others have too.
+    fn share(&mut self, mut record: SessionRecord) -> SessionRecord {
+        let strings = &mut self.strings;
+        record.change(|extras| {
+            extras.log_level = extras.log_level.take().map(|level| strings.get(&level));
+            let upstreams = std::mem::take(&mut extras.upstreams).into_iter();
+            let shared = upstreams.map(|(name, binding)| {
                 let version = strings.get(&binding.version);
                 (strings.get(&name), UpstreamBinding { version, ..binding })
-            })
-            .collect();
-        record.subscriptions = record.subscriptions.iter().map(|uri| strings.get(uri)).collect();
+            });
+            extras.upstreams = shared.collect();
+            extras.subscriptions = extras.subscriptions.iter().map(|uri| strings.get(uri)).collect();
+        });
         if let Some(shared) = self.principals.shared(&record.principal) {
             record.principal = shared.clone();
         }
@@ -217,30 +239,25 @@ impl StateMachine {
 
     /// Puts a session that is not there yet, and indexes it.
     pub(crate) fn insert(&mut self, record: Arc<SessionRecord>) {
-        self.deadlines.insert(&record);
         self.principals.insert(&record);
-        self.subscriptions += record.subscriptions.len() as u64;
-        self.sessions.insert(record.id, record);
+        self.subscriptions += record.subscriptions().len() as u64;
+        self.sessions.insert(record);
     }
 
-    fn end(&mut self, id: &SessionId, reason: EndReason) -> Option<Ended> {
+    pub(crate) fn end(&mut self, id: &SessionId, reason: EndReason) -> Option<Ended> {
         let record = self.sessions.remove(id)?;
-        self.deadlines.remove(&record);
         self.principals.remove(&record);
-        self.subscriptions -= record.subscriptions.len() as u64;
+        self.subscriptions -= record.subscriptions().len() as u64;
         Some(Ended { id: *id, reason })
     }
 
     fn end_by_principal(&mut self, principal: &str, reason: EndReason) -> Outcome {
-        let ids: Vec<SessionId> = self.principals.sessions_of(principal).copied().collect();
+        let ids: Vec<SessionId> = self.by_principal(principal).map(|record| record.id).collect();
         Outcome::Ended(ids.iter().filter_map(|id| self.end(id, reason)).collect())
     }
 
-    /// Changes a record in place, or a copy of it if a reader holds it. Not for fields that are indexed.
-    fn update(&mut self, id: &SessionId, change: impl FnOnce(&mut SessionRecord)) -> Outcome {
-        if let Some(record) = self.sessions.get_mut(id) {
-            change(Arc::make_mut(record));
-        }
+    fn update(&mut self, id: &SessionId, change: impl FnOnce(&mut Extras)) -> Outcome {
+        self.sessions.update(id, |record| record.change(change));
         Outcome::Done
     }
 
@@ -249,22 +266,22 @@ impl StateMachine {
         // The session id is the upstream's own and never shared.
         let version = self.strings.get(&binding.version);
         let binding = UpstreamBinding { session_id: binding.session_id.clone(), version };
-        self.update(id, |record| {
-            record.upstreams.insert(upstream, binding);
+        self.update(id, |extras| {
+            extras.upstreams.insert(upstream, binding);
         })
     }
 
     fn subscribe(&mut self, id: &SessionId, uri: &Arc<str>) -> Outcome {
         let uri = self.strings.get(uri);
         let mut added = false;
-        let outcome = self.update(id, |record| added = record.subscriptions.insert(uri));
+        let outcome = self.update(id, |extras| added = extras.subscriptions.insert(uri));
         self.subscriptions += u64::from(added);
         outcome
     }
 
     fn unsubscribe(&mut self, id: &SessionId, uri: &Arc<str>) -> Outcome {
         let mut removed = false;
-        let outcome = self.update(id, |record| removed = record.subscriptions.remove(uri));
+        let outcome = self.update(id, |extras| removed = extras.subscriptions.remove(uri));
         self.subscriptions -= u64::from(removed);
         outcome
     }
@@ -272,16 +289,14 @@ impl StateMachine {
     fn touch(&mut self, idle: &[(SessionId, u64)]) -> Outcome {
         let mut unknown = Vec::new();
         for (id, idle_for_ms) in idle {
-            let Some(record) = self.sessions.get_mut(id) else {
+            let Some(record) = self.sessions.get(id) else {
                 unknown.push(*id);
                 continue;
             };
             let used_at_ms = self.now_ms.saturating_sub(*idle_for_ms);
             let expires_at_ms = used_at_ms.saturating_add(self.limits.idle_ms);
             if expires_at_ms > record.idle_expires_at_ms {
-                self.deadlines.remove(record);
-                Arc::make_mut(record).idle_expires_at_ms = expires_at_ms;
-                self.deadlines.insert(record);
+                self.sessions.update(id, |record| record.idle_expires_at_ms = expires_at_ms);
             }
         }
         Outcome::Touched { unknown }
@@ -294,27 +309,24 @@ impl StateMachine {
 
     /// The sessions of a slot, in the order of ids.
     pub fn by_slot(&self, slot: Slot) -> impl Iterator<Item = &Arc<SessionRecord>> {
-        let (low, high) = SessionId::range_of(slot);
-        self.sessions.range(low..=high).map(|(_, record)| record)
+        self.sessions.of_slot(slot)
     }
 
     /// The sessions of a principal, in the order of ids.
     pub fn by_principal<'a>(&'a self, principal: &str) -> impl Iterator<Item = &'a Arc<SessionRecord>> + use<'a> {
-        // The ids borrow the index, not the caller's string.
-        self.principals.sessions_of(principal).filter_map(|id| self.sessions.get(id))
+        // It borrows the index, not the caller's string.
+        self.principals.sessions_of(principal, &self.sessions)
     }
 
     /// All sessions after `after`, in the order of ids: take as many as a page holds.
     pub fn page(&self, after: Option<&SessionId>) -> impl Iterator<Item = &Arc<SessionRecord>> {
-        use std::ops::Bound::{Excluded, Unbounded};
-        let start = after.map_or(Unbounded, |id| Excluded(*id));
-        self.sessions.range((start, Unbounded)).map(|(_, record)| record)
+        self.sessions.after(after)
     }
 
     /// How much there is.
     pub fn counts(&self) -> Counts {
         Counts {
-            sessions: self.sessions.len() as u64,
+            sessions: self.sessions.count(),
             principals: self.principals.len() as u64,
             subscriptions: self.subscriptions,
         }
@@ -370,12 +382,9 @@ impl StateMachine {
     #[cfg(test)]
     pub(crate) fn indexes_agree(&self) -> bool {
         let mut again = StateMachine::default();
-        for record in self.sessions.values() {
+        for record in self.sessions.iter() {
             again.insert(record.clone());
         }
-        self.deadlines == again.deadlines
-            && self.principals == again.principals
-            && self.subscriptions == again.subscriptions
-            && self.deadlines.len() == self.sessions.len()
+        self.sessions.agrees() && self.principals == again.principals && self.subscriptions == again.subscriptions
     }
 }

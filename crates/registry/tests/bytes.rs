@@ -130,9 +130,24 @@ fn commands_of_format_1_read_and_write() {
 }
 
 #[test]
+fn commands_of_format_2_read_and_write() {
+    let apply = Command::ApplyConfiguration { version: 3, document: "{}".into(), reverts: Some(1) };
+    let finalise = Command::Finalise { version: 2 };
+    let table = [
+        (apply, "\u{2}{\"apply_configuration\":{\"version\":3,\"document\":\"{}\",\"reverts\":1}}"),
+        // It raises the format, so that it has to be of the one before.
+        (finalise, "\u{1}{\"finalise\":{\"version\":2}}"),
+    ];
+    for (command, bytes) in table {
+        assert_eq!(Command::decode(bytes.as_bytes()).expect(bytes), command);
+        assert_eq!(String::from_utf8(command.encode()).expect("text"), bytes);
+    }
+}
+
+#[test]
 fn what_is_not_known_is_refused() {
     assert!(matches!(Command::decode(b""), Err(DecodeError::Empty)));
-    assert!(matches!(Command::decode(b"\x02{}"), Err(DecodeError::UnknownFormat(2))));
+    assert!(matches!(Command::decode(b"\x03{}"), Err(DecodeError::UnknownFormat(3))));
     for json in [r#"{"melt":{}}"#, r#"{"tick":{"elapsed_ms":1,"then":2}}"#, r#"{"tick":{"elapsed_ms":1}} "x""#, "{"] {
         let bytes = format!("\u{1}{json}");
         assert!(matches!(Command::decode(bytes.as_bytes()), Err(DecodeError::Malformed(_))), "{json}");

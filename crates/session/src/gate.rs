@@ -63,7 +63,7 @@ enum Flow {
     /// To the slot's second.
     Second,
     /// The slot is frozen: what is said meanwhile waits for the end of the move.
-    Held(Waiting),
+    Held(Box<Waiting>),
     /// To the new owner.
     Away(Arc<Outbox>),
 }
@@ -88,14 +88,14 @@ impl Gate {
         self.term.fetch_max(term.0, Ordering::AcqRel);
         let mut flow = self.flow.lock();
         if let Flow::Held(held) = &mut *flow {
-            std::mem::take(held).told.into_iter().for_each(|(change, confirm)| self.tell_again(change, confirm));
+            std::mem::take(&mut held.told).into_iter().for_each(|(change, confirm)| self.tell_again(change, confirm));
             *flow = Flow::Second;
         }
     }
 
     /// The slot is frozen: what is said from now on waits.
     pub(crate) fn hold(&self) {
-        *self.flow.lock() = Flow::Held(Waiting::default());
+        *self.flow.lock() = Flow::Held(Box::default());
     }
 
     /// The slot was moved: what was held, and what follows, goes to the new owner. Calls under way may go on.

@@ -20,7 +20,7 @@ impl Node {
     pub fn adopt(&self, slot: Slot) {
         let Ok(fence) = self.slots.fence(slot) else { return };
         for record in self.registry.reader.sessions_of_slot(slot) {
-            let Some(view) = self.views.iter().find(|view| *view.config.name == *record.server) else { continue };
+            let Some(view) = self.views.iter().find(|view| *view.config.name == **record.server()) else { continue };
             let mut of_slot = self.lives.of(slot);
             if of_slot.get(&record.id).is_some_and(|live| live.gate.term() >= fence.term) {
                 continue;
@@ -53,7 +53,7 @@ impl Node {
     /// called when there is a new second, or one that missed something and has forgotten the slot.
     pub fn tell_second(&self, slot: Slot) {
         for live in self.lives.of_slot(slot) {
-            live.streams.tell(&|change| live.gate.tell_again(change, Confirm::nobody()));
+            live.tell(&|change| live.gate.tell_again(change, Confirm::nobody()));
         }
     }
 
@@ -64,15 +64,9 @@ impl Node {
         let entries = Mutex::new(Vec::new());
         for live in self.lives.of_slot(slot) {
             let note = |change: CopyChange| entries.lock().push(CopyEntry { session: live.id, change });
-            live.streams.tell(&note);
+            live.tell(&note);
         }
         entries.into_inner()
-    }
-
-    /// Calls of this slot that no other node could go on with: it is not to be frozen before they have ended.
-    #[must_use]
-    pub fn stuck_of(&self, slot: Slot) -> usize {
-        self.lives.of_slot(slot).iter().map(|live| live.stuck()).sum()
     }
 
     /// Makes streams of the calls of this slot, whose new messages are refused, so that another node can go on with
@@ -97,6 +91,8 @@ impl Node {
     pub fn hand_over(&self, slot: Slot, term: Term) -> Option<Finishing> {
         let outbox = Arc::new(Outbox::default());
         let (mut busy, mut idle) = (HashMap::new(), Vec::new());
+        // Held until they are noted there: whoever does not find a session here looks there.
+        let mut finishing = self.finishing.lock();
         for (id, live) in self.part(slot, term) {
             live.leave(&outbox);
             if live.in_flight() == 0 {
@@ -105,15 +101,14 @@ impl Node {
                 busy.insert(id, live);
             }
         }
-        idle.iter().for_each(|live| live.lose());
-        if busy.is_empty() && outbox.is_empty() {
-            return None;
+        let calls = (!busy.is_empty() || !outbox.is_empty()).then(|| Calls::new(busy, outbox));
+        if let Some(calls) = &calls {
+            finishing.retain(|calls| calls.strong_count() > 0);
+            finishing.push(Arc::downgrade(calls));
         }
-        let calls = Calls::new(busy, outbox);
-        let mut finishing = self.finishing.lock();
-        finishing.retain(|calls| calls.strong_count() > 0);
-        finishing.push(Arc::downgrade(&calls));
-        Some(Finishing::new(calls))
+        drop(finishing);
+        idle.iter().for_each(|live| live.lose());
+        calls.map(Finishing::new)
     }
 
     /// The former owner of a slot begins to say what becomes of the calls that came with it. Nothing where this node

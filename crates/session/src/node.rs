@@ -65,6 +65,8 @@ pub struct Registry {
 
 /// The owner of this node's sessions.
 pub struct Node {
+    /// For what goes on without the one who asked.
+    pub(crate) me: Weak<Node>,
     pub(crate) limits: Limits,
     pub(crate) views: Vec<Arc<View>>,
     sites: Vec<Arc<Site>>,
@@ -93,6 +95,35 @@ impl Node {
         slots: Arc<dyn Slots>,
         copies: Arc<dyn Copies>,
     ) -> Result<Arc<Self>, ConfigError> {
+        if let (true, Some(server)) = (connectors.is_empty(), config.servers.first()) {
+            return Err(ConfigError::NoUpstream(server.name.clone()));
+        }
+        let node = Self::idle(config, connectors, registry, slots, copies)?;
+        for site in &node.sites {
+            let (watch, stop) = (site.clone().watch(), node.stop.clone());
+            node.tasks.spawn(async move {
+                stop.run_until_cancelled(watch).await;
+            });
+        }
+        let (sweep, stop) = (Arc::downgrade(&node), node.stop.clone());
+        node.tasks.spawn(async move {
+            stop.run_until_cancelled(crate::sweep::run(sweep)).await;
+        });
+        Ok(node)
+    }
+
+    /// For a node that owns nothing: it knows the paths of the servers, and from the upstreams' configuration which tools
+    /// may be called twice. No upstream is connected; none need be configured.
+    ///
+    /// # Errors
+    /// [`ConfigError`] when servers and upstreams do not fit.
+    pub fn idle(
+        config: NodeConfig,
+        connectors: Vec<Arc<Connector>>,
+        registry: Registry,
+        slots: Arc<dyn Slots>,
+        copies: Arc<dyn Copies>,
+    ) -> Result<Arc<Self>, ConfigError> {
         let hub = Arc::new(Hub::default());
         let sites: Vec<Arc<Site>> = connectors
             .into_iter()
@@ -107,7 +138,8 @@ impl Node {
                 Ok(Arc::new(View::new(server, chosen, CursorKey::new(&config.cursor_secret), config.limits.clone())))
             })
             .collect::<Result<Vec<_>, ConfigError>>()?;
-        let node = Arc::new(Self {
+        Ok(Arc::new_cyclic(|me| Self {
+            me: me.clone(),
             limits: config.limits,
             views,
             sites,
@@ -121,18 +153,7 @@ impl Node {
             tasks: TaskTracker::new(),
             calls: Arc::default(),
             stop: CancellationToken::new(),
-        });
-        for site in &node.sites {
-            let (watch, stop) = (site.clone().watch(), node.stop.clone());
-            node.tasks.spawn(async move {
-                stop.run_until_cancelled(watch).await;
-            });
-        }
-        let (sweep, stop) = (Arc::downgrade(&node), node.stop.clone());
-        node.tasks.spawn(async move {
-            stop.run_until_cancelled(crate::sweep::run(sweep)).await;
-        });
-        Ok(node)
+        }))
     }
 
     /// Sessions that the registry has ended: whatever they hold here is closed. Does not block.
@@ -187,7 +208,7 @@ impl Node {
         let fence = self.slots.fence(id.slot()).map_err(Reply::NotServed)?;
         let view = &self.views[caller.server.0];
         let record = self.registry.reader.session(&id).ok_or_else(not_found)?;
-        if *record.principal != *caller.principal || *record.server != *view.config.name {
+        if *record.principal != *caller.principal || **record.server() != *view.config.name {
             tracing::warn!(slot = %id.slot(), principal = caller.principal, "session of another principal or server");
             return Err(not_found());
         }
@@ -228,7 +249,7 @@ impl Node {
         fence: Fence,
         copy: Option<SessionCopy>,
     ) -> Arc<Live> {
-        let watches = !record.subscriptions.is_empty();
+        let watches = !record.subscriptions().is_empty();
         let live = self.live(record, view, fence, copy);
         // Notices are not copied.
         live.announce_gap();
@@ -256,10 +277,7 @@ impl Node {
 }
 
 fn choose(server: &ServerConfig, sites: &[Arc<Site>]) -> Result<Vec<Arc<Site>>, ConfigError> {
-    if sites.is_empty() {
-        return Err(ConfigError::NoUpstream(server.name.clone()));
-    }
-    if server.upstreams.is_empty() {
+    if server.upstreams.is_empty() || sites.is_empty() {
         return Ok(sites.to_vec());
     }
     let find = |upstream: &String| {

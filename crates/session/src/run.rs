@@ -84,8 +84,25 @@ async fn first_of(plan: &Arc<Plan>) -> First {
     }
 }
 
+/// Runs a call whose stream is there to its end.
+pub(crate) async fn whole(plan: &Arc<Plan>, stream: &Arc<Stream>) {
+    go_on(plan, first(plan).await, stream).await;
+}
+
+/// Puts the first thing that is known of a call on its stream, and what follows.
+pub(crate) async fn go_on(plan: &Arc<Plan>, first: First, stream: &Arc<Stream>) {
+    match first {
+        First::Answered(answer) => deliver(plan, answer, stream),
+        First::Cancelled | First::Lost => {}
+        First::Streaming(message, more) => {
+            stream.send(message);
+            rest(plan, more, stream).await;
+        }
+    }
+}
+
 /// Passes on the rest of a call until its end.
-pub(crate) async fn rest(plan: &Arc<Plan>, mut rest: Rest, stream: &Arc<Stream>) {
+async fn rest(plan: &Arc<Plan>, mut rest: Rest, stream: &Arc<Stream>) {
     loop {
         match rest.next(plan).await {
             Next::Pass(message, true) => {
@@ -104,7 +121,7 @@ pub(crate) async fn rest(plan: &Arc<Plan>, mut rest: Rest, stream: &Arc<Stream>)
 }
 
 /// Puts the answer on the call's stream, or says that it could not.
-pub(crate) fn deliver(plan: &Plan, answer: Answer, stream: &Stream) {
+fn deliver(plan: &Plan, answer: Answer, stream: &Stream) {
     if !stream.send_answer(answer.text) {
         tracing::warn!(
             upstream = plan.site.name(),
@@ -160,7 +177,7 @@ async fn overdue(plan: &Plan) {
     loop {
         let due = (*plan.heard.lock() + silence).min(ends);
         tokio::time::sleep_until(due).await;
-        let asked = plan.live().is_some_and(|live| live.questions.waits(plan.upstream_id));
+        let asked = plan.live().is_some_and(|live| live.questions().waits(plan.upstream_id));
         if Instant::now() >= ends || (*plan.heard.lock() + silence <= due && !asked) {
             return;
         }
@@ -222,7 +239,7 @@ async fn attempt(plan: &Arc<Plan>, refreshed: bool) -> Result<(Arc<dyn Peer>, Ex
         CallError::Lost => CallError::Unreachable,
         error => error,
     })?;
-    let headers = match &plan.mirrored {
+    let mut headers = match &plan.mirrored {
         Some(arguments) => plan.mirror(arguments, refreshed).await,
         None => Vec::new(),
     };
@@ -230,6 +247,7 @@ async fn attempt(plan: &Arc<Plan>, refreshed: bool) -> Result<(Arc<dyn Peer>, Ex
     if !plan.pass().await {
         return Err(CallError::Closed);
     }
+    headers.extend(plan.fence_header());
     *plan.sent.lock() = Some(peer.clone());
     let call = Call {
         id: plan.upstream_id,
@@ -355,6 +373,13 @@ impl Plan {
             Some(live) => live.gate.pass_within(HOLD_MAX).await.is_ok(),
             None => true,
         }
+    }
+
+    /// In whose right the call is sent, for upstreams that ask for it.
+    fn fence_header(&self) -> Option<(String, String)> {
+        let live = self.live().filter(|_| self.site.connector.config().fence_header)?;
+        let fence = live.gate.fence();
+        Some(("enfilade-fence".to_owned(), format!("{}.{}", fence.slot.get(), fence.term.0)))
     }
 
     /// The slot of its session is another node's.

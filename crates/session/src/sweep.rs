@@ -49,7 +49,7 @@ async fn round(node: &Node, every: Duration) {
             tracing::warn!(%error, sessions = part.len(), "idle times not recorded");
         }
     }
-    all.iter().for_each(|live| live.streams.sweep());
+    all.iter().for_each(|live| live.sweep());
     let asked: Vec<_> = all.clone();
     // In a task of its own: an upstream that hangs must not keep idle times from being written.
     let idle: Vec<_> = all.into_iter().filter(|live| !live.is_busy()).collect();

@@ -44,6 +44,10 @@ pub(crate) type Verdict = Option<Result<(), Refusal>>;
 struct State {
     next: u64,
     subscribers: BTreeMap<u64, Member>,
+    /// Counts changes of lists.
+    changes: u64,
+    /// The last change of each kind of list of each upstream.
+    changed: BTreeMap<(usize, &'static str), u64>,
     /// By upstream and by the upstream's own URI.
     topics: HashMap<usize, BTreeMap<Arc<str>, Wanted>>,
 }
@@ -88,11 +92,29 @@ struct Delivery {
 
 impl Hub {
     pub(crate) fn register(self: &Arc<Self>, subscriber: Subscriber) -> Registration {
+        self.register_since(subscriber, u64::MAX).0
+    }
+
+    /// As [`Hub::register`] for one that wanted to hear from that change on ([`Hub::next_change`]): with the methods of
+    /// the notices that it missed, each once.
+    pub(crate) fn register_since(
+        self: &Arc<Self>,
+        subscriber: Subscriber,
+        since: u64,
+    ) -> (Registration, BTreeSet<&'static str>) {
         let mut state = self.state.lock();
         state.next += 1;
         let id = state.next;
+        let late = state.changed.iter().filter(|((site, _), at)| **at >= since && subscriber.sites.contains(site));
+        let wanted = |method: &&str| subscriber.lists.iter().any(|kind| kind.changed() == *method);
+        let missed = late.map(|((_, method), _)| *method).filter(wanted).collect();
         state.subscribers.insert(id, Member { subscriber, topics: HashMap::new() });
-        Registration { hub: self.clone(), id }
+        (Registration { hub: self.clone(), id }, missed)
+    }
+
+    /// The number of the next change of a list, from 1.
+    pub(crate) fn next_change(&self) -> u64 {
+        self.state.lock().changes + 1
     }
 
     /// Adds a subscriber to a topic and gives what resolves once the upstream confirmed or refused it. A subscriber that
@@ -154,7 +176,10 @@ impl Hub {
         methods.dedup();
         for method in methods {
             let concerned: Vec<Delivery> = {
-                let state = self.state.lock();
+                let mut state = self.state.lock();
+                state.changes += 1;
+                let change = state.changes;
+                state.changed.insert((site, method), change);
                 let wants = |member: &&Member| {
                     member.subscriber.sites.contains(&site)
                         && member.subscriber.lists.iter().any(|kind| kind.changed() == method)
@@ -363,6 +388,24 @@ mod tests {
         let verdict = hub.subscribe(id, (0, "x://a".into()), "x://a".into());
         assert!(matches!(*verdict.borrow(), Some(Err(_))));
         assert_eq!(hub.counts(), (0, 0));
+    }
+
+    #[test]
+    fn who_comes_late_hears_of_the_changes_it_missed_and_of_no_others() {
+        let hub = Arc::new(Hub::default());
+        hub.lists_changed(0, &[ListKind::Tools]);
+        let since = hub.next_change();
+        let late = |lists: &[ListKind]| {
+            let subscriber =
+                Subscriber { stream: Weak::new(), sites: Arc::new([0]), lists: lists.to_vec(), listen_id: None };
+            hub.register_since(subscriber, since).1
+        };
+        assert!(late(&ListKind::ALL).is_empty());
+        hub.lists_changed(0, &[ListKind::Resources, ListKind::Templates]);
+        hub.lists_changed(0, &[ListKind::Resources]);
+        hub.lists_changed(1, &[ListKind::Prompts]);
+        assert_eq!(Vec::from_iter(late(&ListKind::ALL)), [ListKind::Resources.changed()]);
+        assert!(late(&[ListKind::Tools]).is_empty());
     }
 
     #[test]

@@ -21,6 +21,14 @@ impl Scope {
         Self(text.map(Into::into))
     }
 
+    /// As [`Scope::of`] for what a session's record says, which most clients spell like that already.
+    pub(crate) fn of_record(capabilities: &Arc<str>) -> Self {
+        match Self::of(capabilities) {
+            Self(Some(text)) if text == *capabilities => Self(Some(capabilities.clone())),
+            other => other,
+        }
+    }
+
     pub(crate) fn is_public(&self) -> bool {
         self.0.is_none()
     }

@@ -296,6 +296,27 @@ async fn the_next_owner_goes_on_without_gap_or_double_and_says_that_the_outcome_
 }
 
 #[tokio::test]
+async fn a_call_that_is_lost_before_its_slot_is_released_stays_open_for_the_next_owner() {
+    let mut server = Server::start().await;
+    let (lease, second) = (Arc::new(Lease::new(3)), Arc::new(Second::default()));
+    let limits = Limits { head_wait_ms: 1, ..quick() };
+    let upstreams = vec![server.config()];
+    let world = World::among(upstreams, PrefixChoice::Always, limits, lease.clone(), second.clone());
+    let client = world.open("2025-11-25", "{}").await;
+    let (reply, running) = tokio::join!(client.post(CALL), server.call());
+    let first = event(&mut events_of(reply)).await.id.unwrap();
+    lease.renew(4);
+    running.answer("too late").await;
+    until(|| async { world.node.in_flight() }, |calls| *calls == 0).await;
+
+    let next_owner = world.beside(vec![server.config()], quick(), Arc::new(Lease::new(4)), second.clone());
+    let client = next_owner.again(client.id);
+    let rest = all(client.stream(Some(&first.to_string())).await).await;
+    assert_eq!(rest.len(), 1, "{rest:?}");
+    assert_eq!(value(&rest[0])["error"]["data"]["outcome"], "unknown");
+}
+
+#[tokio::test]
 async fn a_stream_that_said_nothing_yet_goes_on_at_the_next_owner() {
     let mut server = Server::start().await;
     let (lease, second) = (Arc::new(Lease::new(3)), Arc::new(Second::default()));
@@ -478,10 +499,12 @@ async fn a_call_goes_on_at_its_former_owner_and_its_stream_at_the_next_one() {
     let next_owner = world.beside(vec![server.config()], quick(), Arc::new(Lease::new(4)), handed);
     let fence = Fence { slot: Slot::MIN, term: Term(4) };
     assert!(next_owner.node.foreign(Fence { term: Term(3), ..fence }).is_none(), "of another term");
+    next_owner.node.adopt(Slot::MIN);
+    assert_eq!(next_owner.node.commit(Slot::MIN), 1, "not to be moved on before the former owner has begun");
     let foreign = next_owner.node.foreign(fence).expect("it serves the slot");
     let client = next_owner.again(client.id);
     let mut rest = client.stream(Some(&position)).await;
-    assert_eq!(next_owner.node.commit(Slot::MIN), 1, "not to be moved on before it has ended");
+    assert_eq!(next_owner.node.commit(Slot::MIN), 0, "it may be moved on");
     within(calls.next()).await.expect("what was held").into_iter().for_each(|entry| foreign.take(entry));
     assert_eq!(text(&event(&mut rest).await)["params"]["progress"], 2);
     running.answer("done").await;

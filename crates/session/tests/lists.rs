@@ -79,6 +79,22 @@ async fn changed_lists_are_announced_to_both_eras_and_seen() {
 }
 
 #[tokio::test]
+async fn a_client_that_reads_late_hears_of_lists_that_changed_before() {
+    let peer = Peer::start("one", Era::Legacy).await;
+    let world = World::new(vec![peer.config()], PrefixChoice::Always);
+    let (client, late) = (world.open("2025-11-25", "{}").await, world.open("2025-11-25", "{}").await);
+    let list = || client.ask("1", "tools/list", "{}");
+    until(list, |answer| answer.contains("echo")).await;
+    let mut general = client.stream(None).await;
+    while let Some(Some(_)) = futures::FutureExt::now_or_never(general.next()) {}
+    client.call("add_tool", r#"{"name":"fresh"}"#).await;
+    while !next(&mut general).await.unwrap().contains("notifications/tools/list_changed") {}
+    assert_eq!(world.node.subscriptions().0, 1, "a session that was not used hears of nothing yet");
+    let mut general = late.stream(None).await;
+    while !next(&mut general).await.unwrap().contains("notifications/tools/list_changed") {}
+}
+
+#[tokio::test]
 async fn a_resource_is_watched_once_for_all_and_updates_reach_everybody() {
     for era in [Era::Legacy, Era::Modern] {
         let peer = Peer::start("one", era).await;

@@ -75,7 +75,7 @@ pub(crate) fn write(session: usize, value: u64) -> Command {
 /// Reads it; 0 when it was never written.
 pub(crate) fn read(machine: &StateMachine, session: usize) -> u64 {
     let record = machine.get(&session_id(session));
-    record.and_then(|record| record.log_level.as_ref()?.parse().ok()).unwrap_or(0)
+    record.and_then(|record| record.log_level()?.parse().ok()).unwrap_or(0)
 }
 
 /// A command as the trace shows it.

@@ -1,7 +1,8 @@
 //! A stdio MCP server for the tests of the connectors: each tool is one way to behave, or to misbehave.
 //!
 //! Arguments: `--modern` (2026-07-28 only), `--strict` (ends when the first request is not `initialize`), `--mute` (says
-//! nothing before `initialize`), `--deaf` (stays when stdin is closed).
+//! nothing before `initialize`), `--late` (reads on up to `initialize` before it answers, as one that starts slowly
+//! finds its requests), `--deaf` (stays when stdin is closed).
 
 use enfilade_mcp::json;
 use std::io::{BufRead, Write};
@@ -10,14 +11,19 @@ fn main() {
     let flags: Vec<String> = std::env::args().collect();
     let has = |flag: &str| flags.iter().any(|other| other == flag);
     let mut server = Server { input: std::io::stdin().lock(), modern: has("--modern"), cancelled: Vec::new() };
-    let (mut opened, strict, mute) = (false, has("--strict"), has("--mute"));
+    let (mut opened, strict, mute, late) = (false, has("--strict"), has("--mute"), has("--late"));
+    let mut waiting = Vec::new();
     while let Some(line) = server.read() {
         let method = json::get(&line, "method").and_then(json::string).unwrap_or_default().into_owned();
         opened |= method == "initialize";
         match opened || server.modern {
             false if strict => std::process::exit(1),
             false if mute => {}
-            _ => server.handle(&line, &method),
+            _ if late && !opened => waiting.push((line, method)),
+            _ => {
+                waiting.drain(..).for_each(|(line, method): (String, String)| server.handle(&line, &method));
+                server.handle(&line, &method);
+            }
         }
     }
     while has("--deaf") {

@@ -63,6 +63,10 @@ pub struct Config {
     /// annotations untrusted, so this is off.
     #[serde(default)]
     pub trust_annotations: bool,
+    /// Calls of sessions carry `Enfilade-Fence: SLOT.TERM` (over HTTP). An upstream that refuses a call of a lower term than
+    /// it has seen of the slot is safe even from a node that stood still for a while before it wrote.
+    #[serde(default)]
+    pub fence_header: bool,
     /// Its sessions hold state that cannot be set up again: when one is lost, the client's session ends with 404, instead
     /// of going on with a new one.
     #[serde(default)]
@@ -129,6 +133,7 @@ impl Config {
             list_ttl_ms: list_ttl_ms(),
             replay_safe: Vec::new(),
             trust_annotations: false,
+            fence_header: false,
             stateful: false,
             idle_ms: idle_ms(),
         }

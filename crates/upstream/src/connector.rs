@@ -6,7 +6,7 @@ use crate::era::{Eras, Known};
 use crate::http::Http;
 use crate::peer::{CallError, Hello, Opened, Peer};
 use crate::shared::SharedSessions;
-use crate::stdio::Stdio;
+use crate::stdio::{IS_MODERN, Stdio};
 use enfilade_mcp::{Era, Version};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -158,9 +158,13 @@ impl Connector {
             Transport::Stdio(stdio) => stdio.open(hello).await,
         };
         permit.settle(opened.as_ref().err());
-        if let Err(CallError::Protocol(_) | CallError::Status(400..=499) | CallError::Gone | CallError::Lost) = &opened
-        {
-            self.forget_era();
+        match &opened {
+            // Its process is kept: it has answered the probe, only late.
+            Err(CallError::Protocol(IS_MODERN)) => self.eras.forget(),
+            Err(CallError::Protocol(_) | CallError::Status(400..=499) | CallError::Gone | CallError::Lost) => {
+                self.forget_era();
+            }
+            _ => {}
         }
         opened
     }

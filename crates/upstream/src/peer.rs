@@ -46,7 +46,7 @@ pub struct Call<'a> {
     pub method: &'a str,
     /// The target as the upstream names it, for `Mcp-Name`.
     pub name: Option<&'a str>,
-    /// `Mcp-Param-*` headers, encoded.
+    /// Headers of this call alone, encoded: `Mcp-Param-*` and the fence.
     pub headers: Vec<(String, String)>,
     /// The progress token within `message`, when there is one: notifications with it belong to this call.
     pub progress_token: Option<u64>,

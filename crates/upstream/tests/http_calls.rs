@@ -3,7 +3,7 @@
 mod support;
 
 use enfilade_mcp::{Era, MESSAGE_BYTES_MAX, Version, json as walk};
-use enfilade_upstream::{CallError, Config, Exchange};
+use enfilade_upstream::{Call, CallError, Config, Exchange};
 use support::*;
 
 const INITIALIZED: &str =
@@ -86,6 +86,24 @@ async fn a_modern_call_carries_its_headers_and_nothing_else_is_sent() {
         assert_eq!(request.header("accept"), Some("application/json, text/event-stream"));
         assert_eq!((request.header("x-key"), request.header("mcp-session-id")), (Some("secret"), None));
     }
+}
+
+#[tokio::test]
+async fn a_call_of_a_legacy_session_carries_headers_of_its_own() {
+    let server = legacy(|request| json(result(request.id(), "{}"))).await;
+    let connector = connector(Config::http("main", &server.url));
+    let peer = connector.open(&hello()).await.unwrap().peer;
+    let id = peer.next_id();
+    let message = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"echo"}}}}"#).into();
+    let headers = vec![("enfilade-fence".to_owned(), "7.3".to_owned())];
+    let call = Call { id, message, method: "tools/call", name: Some("echo"), headers, progress_token: None };
+    assert!(matches!(peer.call(call.clone()).await, Ok(Exchange::Answer(_))));
+    let unfit = Call { id: peer.next_id(), headers: vec![("enfilade-fence".to_owned(), "\n".to_owned())], ..call };
+    assert!(matches!(peer.call(unfit).await, Err(CallError::Protocol(_))));
+
+    let log = server.received();
+    let fences: Vec<_> = log.iter().map(|request| request.header("enfilade-fence")).collect();
+    assert_eq!(fences, [None, None, Some("7.3")]);
 }
 
 #[tokio::test]

@@ -46,6 +46,17 @@ async fn servers_that_say_nothing_to_a_probe_are_legacy() {
 }
 
 #[tokio::test]
+async fn a_process_that_starts_slowly_says_later_that_it_is_modern() {
+    let connector = connector(scripted(&["--modern", "--late"]));
+    assert_eq!(connector.era().await, Ok(Era::Legacy), "it has said nothing yet");
+    let refused = connector.open(&hello()).await.map(|opened| opened.result);
+    assert_eq!(refused, Err(CallError::Protocol("the upstream turned out to be modern")));
+    assert_eq!(connector.era().await, Ok(Era::Modern));
+    assert_eq!(result_of(&*connector.modern().await.unwrap(), "echo", "1").await, "1");
+    assert_eq!(connector.processes(), 1, "it is the same process");
+}
+
+#[tokio::test]
 async fn a_modern_process_is_shared_and_started_again() {
     let connector = connector(scripted(&["--modern"]));
     assert_eq!(connector.era().await, Ok(Era::Modern));

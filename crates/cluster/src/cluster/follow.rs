@@ -5,7 +5,7 @@ use super::shared::Shared;
 use crate::config::Registration;
 use crate::duty::Desk;
 use crate::map::Map;
-use enfilade_registry::{Command, Reader, WriteError, Writer};
+use enfilade_registry::{Command, WriteError};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::MissedTickBehavior;
@@ -17,7 +17,7 @@ const DESK_BEAT: Duration = Duration::from_millis(10);
 
 /// Follows what this node applies: the desk deals with it, then those who route and the lease hear of it.
 pub(super) async fn follow(shared: Arc<Shared>, mut desk: Desk) {
-    let mut applied = shared.raft.applied();
+    let mut applied = shared.registry.applied();
     let mut tick = tokio::time::interval(DESK_TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut beat = tokio::time::interval(DESK_BEAT);
@@ -25,8 +25,8 @@ pub(super) async fn follow(shared: Arc<Shared>, mut desk: Desk) {
     let mut published: Option<Arc<Map>> = None;
     loop {
         // In this order the table holds at least what was applied at the index.
-        let index = shared.raft.index();
-        let map = Map { slots: shared.raft.slot_table(), members: shared.raft.members() };
+        let index = shared.registry.index();
+        let map = Map { slots: shared.registry.slot_table(), members: shared.registry.members() };
         let same = |old: &Arc<Map>| Arc::ptr_eq(&old.members, &map.members) && Arc::ptr_eq(&old.slots, &map.slots);
         if !published.as_ref().is_some_and(same) {
             if !published.as_ref().is_some_and(|old| Arc::ptr_eq(&old.members, &map.members)) {
@@ -42,7 +42,7 @@ pub(super) async fn follow(shared: Arc<Shared>, mut desk: Desk) {
         tokio::select! {
             changed = applied.changed() => {
                 if changed.is_err() {
-                    return tracing::error!("the registry's replica on this node has ended");
+                    return tracing::error!("the registry on this node has ended");
                 }
             }
             () = shared.inbox.happened() => desk.happened(),
@@ -59,7 +59,7 @@ pub(super) async fn register(shared: Arc<Shared>) {
     let Registration { name, link, roles, formats } = shared.config.registration.clone();
     loop {
         let command = Command::Register { run: me, name: name.clone(), link: link.clone(), roles, formats };
-        match shared.raft.submit(command).await {
+        match shared.registry.submit(command).await {
             Ok(_) => {
                 shared.registered.send_replace(true);
                 // Its work is done; a part that ends would be missed.

@@ -12,7 +12,7 @@ use crate::roster::Seen;
 use crate::router::Router;
 use crate::status::{MemberStatus, Status};
 use crate::switchboard::Switchboard;
-use enfilade_registry::{Command, Run, Writer};
+use enfilade_registry::{Command, Run};
 use enfilade_session::Node;
 use enfilade_session::slots::Slots as _;
 use running::{Running, STOP_LIMIT};
@@ -74,7 +74,7 @@ impl Cluster {
     #[must_use]
     pub fn status(&self) -> Status {
         let shared = &self.shared;
-        let (map, raft) = (shared.maps.now(), shared.raft.status());
+        let (map, raft) = (shared.maps.now(), shared.registry.status());
         let (leader, is_leader) = {
             let raft = raft.borrow();
             (raft.leader, raft.is_leader)
@@ -112,9 +112,10 @@ impl Cluster {
     /// to take it.
     pub async fn drain(&self, within: Duration) -> bool {
         let (shared, me) = (&self.shared, self.shared.config.me);
-        let until = Instant::now() + within;
+        let begun = Instant::now();
+        let until = begun + within;
         let asked = async {
-            while shared.raft.submit(Command::Drain { node: me.node, on: true }).await.is_err() {
+            while shared.registry.submit(Command::Drain { node: me.node, on: true }).await.is_err() {
                 tokio::time::sleep(REGISTER_AGAIN).await;
             }
             let is_empty = |map: &Map| !map.slots.records().iter().any(|record| record.names(me));
@@ -124,10 +125,12 @@ impl Cluster {
             ended.is_ok_and(|map| is_empty(&map))
         };
         let emptied = tokio::time::timeout_at(until, asked).await.unwrap_or(false);
+        tracing::info!(emptied, took_ms = begun.elapsed().as_millis(), "slots were given to others");
         let finished = emptied && tokio::time::timeout_at(until, shared.finishers.idle()).await.is_ok();
+        tracing::info!(finished, took_ms = begun.elapsed().as_millis(), "calls under way have ended");
         if emptied
-            && shared.raft.is_leader()
-            && let Err(error) = shared.raft.step_down(STEP_DOWN).await
+            && let Some(raft) = shared.raft.as_ref().filter(|raft| raft.is_leader())
+            && let Err(error) = raft.step_down(STEP_DOWN).await
         {
             tracing::debug!(%error, "nobody else leads the registry yet");
         }

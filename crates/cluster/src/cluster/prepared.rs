@@ -15,8 +15,8 @@ use crate::router::{Local, Router};
 use crate::switchboard::{self, Switchboard};
 use crate::tenure::OwnSlots;
 use enfilade_mesh::Mesh;
-use enfilade_raft::Raft;
-use enfilade_registry::{Reader, SessionKeys, TimingError};
+use enfilade_raft::Share;
+use enfilade_registry::{SessionKeys, TimingError};
 use enfilade_session::Node;
 use enfilade_session::copy::Copies;
 use enfilade_session::slots::Slots;
@@ -41,14 +41,15 @@ impl Prepared {
     pub fn new(
         config: Config,
         mesh: Mesh,
-        raft: Arc<Raft>,
+        share: &Share,
         keys: Arc<SessionKeys>,
         clock: Clock,
     ) -> Result<Self, TimingError> {
         config.timing.check()?;
         let tasks = TaskTracker::new();
         let slots = Arc::new(OwnSlots::new(clock.clone()));
-        let maps = Arc::new(Maps::new(Map { slots: raft.slot_table(), members: raft.members() }));
+        let (registry, raft) = (share.registry(), share.raft().cloned());
+        let maps = Arc::new(Maps::new(Map { slots: registry.slot_table(), members: registry.members() }));
         let loads = Arc::new(Loads::default());
         let roster = Roster::new(mesh.clone(), loads.clone());
         let (beats, beating) = Beats::new();
@@ -58,10 +59,11 @@ impl Prepared {
         let lanes = Lanes::new(clock.clone(), config.timing.copy_ms, wires.clone(), inbox.clone());
         let held = Arc::new(Held::new(keys.clone()));
         let ended = held.clone();
-        raft.on_ended(Arc::new(move |all| all.iter().for_each(|one| ended.ended(&one.id))));
+        registry.on_ended(Arc::new(move |all| all.iter().for_each(|one| ended.ended(&one.id))));
         let shared = Shared {
             config,
             mesh,
+            registry,
             raft,
             keys,
             clock,
@@ -111,8 +113,10 @@ impl Prepared {
         let here = Handle::current();
         let control = shared.config.control.clone().unwrap_or_else(|| here.clone());
         parts.spawn(&here, "slot table", follow(shared.clone(), shared.desk(node.clone())));
-        let leading = Leading::new(shared.raft.clone(), shared.clock.clone(), shared.config.timing, beating);
-        parts.spawn(&control, "leases of others", leading.run());
+        if let Some(raft) = shared.raft.clone() {
+            let leading = Leading::new(raft, shared.clock.clone(), shared.config.timing, beating);
+            parts.spawn(&control, "leases of others", leading.run());
+        }
         parts.spawn(&control, "lease", shared.lease(beats).run());
         parts.spawn(&here, "registration", register(shared.clone()));
         Cluster { shared, router, node, switchboard: switchboard.clone(), parts }

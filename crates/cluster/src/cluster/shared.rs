@@ -11,7 +11,7 @@ use crate::router::{Local, MeshDoors, Parts};
 use crate::serve::Server;
 use crate::tenure::{Lease, OwnSlots};
 use enfilade_mesh::Mesh;
-use enfilade_raft::Raft;
+use enfilade_raft::{Raft, Registry};
 use enfilade_registry::{NodeId, SessionKeys};
 use enfilade_session::Node;
 use std::sync::Arc;
@@ -23,7 +23,10 @@ use tokio_util::task::TaskTracker;
 pub(super) struct Shared {
     pub(super) config: Config,
     pub(super) mesh: Mesh,
-    pub(super) raft: Arc<Raft>,
+    /// The registry as this node has it.
+    pub(super) registry: Arc<dyn Registry>,
+    /// Where there is a replica of it: this node may lead.
+    pub(super) raft: Option<Arc<Raft>>,
     pub(super) keys: Arc<SessionKeys>,
     pub(super) clock: Clock,
     pub(super) slots: Arc<OwnSlots>,
@@ -73,7 +76,7 @@ impl Shared {
             clock: self.clock.clone(),
             slots: self.slots.clone(),
             mesh: self.mesh.clone(),
-            raft: self.raft.clone(),
+            registry: self.registry.clone(),
             dealt: self.dealt.subscribe(),
             beats,
         }
@@ -116,7 +119,7 @@ impl Shared {
             sessions,
             finishers: self.finishers.clone(),
         };
-        Desk::new(self.config.me, self.config.timing, tools, Proposals::new(self.raft.clone()))
+        Desk::new(self.config.me, self.config.timing, tools, Proposals::new(self.registry.clone()))
     }
 
     /// Whom this node can speak to about slots.

@@ -22,8 +22,8 @@ struct Closing {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// Waits, from then on, for a moment without calls that can go nowhere else.
-    Open { from_ms: u64 },
+    /// Begins new things until then.
+    Open { until_ms: u64 },
     /// Nothing new begins, since then.
     Closed { since_ms: u64 },
 }
@@ -49,7 +49,7 @@ pub(super) struct Closings {
 
 impl Closings {
     pub(super) fn begin(&mut self, now_ms: u64, fence: Fence, id: MoveId) {
-        self.closing.insert(fence.slot, Closing { fence, id, stage: Stage::Open { from_ms: now_ms } });
+        self.closing.insert(fence.slot, Closing { fence, id, stage: Stage::Open { until_ms: now_ms } });
     }
 
     /// The move has ended, or the slot is not this node's any more. Gives since when it began nothing new, if it was
@@ -63,27 +63,25 @@ impl Closings {
         self.closing.is_empty()
     }
 
-    /// Time passed; `fixed` says how many calls of a slot cannot be handed over: at all, or, where the slot is closed,
-    /// for now.
-    pub(super) fn tick(&mut self, now_ms: u64, fixed: impl Fn(Slot, bool) -> usize) -> Vec<Close> {
+    /// Time passed; `commit` makes a closed slot's calls ready to be handed over, and says how many are not yet.
+    pub(super) fn tick(&mut self, now_ms: u64, commit: impl Fn(Slot) -> usize) -> Vec<Close> {
         let mut todo = Vec::new();
         let frozen = &mut self.frozen;
         self.closing.retain(|slot, closing| {
-            let idle = fixed(*slot, matches!(closing.stage, Stage::Closed { .. })) == 0;
             match closing.stage {
-                Stage::Open { from_ms } if idle && now_ms >= from_ms => {
+                Stage::Open { until_ms } if now_ms >= until_ms => {
                     closing.stage = Stage::Closed { since_ms: now_ms };
                     todo.push(Close::Shut(closing.fence));
                 }
                 Stage::Open { .. } => {}
                 // What had passed the door before it was shut is counted by the next tick.
-                Stage::Closed { since_ms } if idle && now_ms > since_ms => {
+                Stage::Closed { since_ms } if now_ms > since_ms && commit(*slot) == 0 => {
                     todo.push(Close::Freeze(closing.fence, closing.id));
                     frozen.insert(*slot, since_ms);
                     return false;
                 }
                 Stage::Closed { since_ms } if now_ms.saturating_sub(since_ms) >= CLOSED_MS => {
-                    closing.stage = Stage::Open { from_ms: now_ms + OPEN_MS };
+                    closing.stage = Stage::Open { until_ms: now_ms + OPEN_MS };
                     todo.push(Close::Open(closing.fence));
                 }
                 Stage::Closed { .. } => {}
@@ -105,18 +103,17 @@ mod tests {
     use enfilade_registry::Term;
 
     #[test]
-    fn freezes_only_without_calls_and_opens_again_for_those_that_take_long() {
+    fn freezes_when_all_calls_are_ready_and_opens_again_for_those_that_take_long() {
         let fence = Fence { slot: Slot::new(5).expect("a slot"), term: Term(1) };
         let mut closings = Closings::default();
         closings.begin(0, fence, MoveId(7));
-        assert_eq!(closings.tick(10, |_, _| 1), [], "a call is under way");
-        assert_eq!(closings.tick(20, |_, _| 0), [Close::Shut(fence)]);
-        assert_eq!(closings.tick(30, |_, _| 1), [], "one had passed the door");
-        assert_eq!(closings.tick(20 + CLOSED_MS, |_, _| 1), [Close::Open(fence)]);
-        assert_eq!(closings.tick(30 + CLOSED_MS, |_, _| 0), [], "open for a while");
+        assert_eq!(closings.tick(20, |_| 1), [Close::Shut(fence)]);
+        assert_eq!(closings.tick(30, |_| 1), [], "a call is not ready");
+        assert_eq!(closings.tick(20 + CLOSED_MS, |_| 1), [Close::Open(fence)]);
+        assert_eq!(closings.tick(30 + CLOSED_MS, |_| 0), [], "open for a while");
         let again = 20 + CLOSED_MS + OPEN_MS;
-        assert_eq!(closings.tick(again, |_, _| 0), [Close::Shut(fence)]);
-        assert_eq!(closings.tick(again + 1, |_, _| 0), [Close::Freeze(fence, MoveId(7))]);
+        assert_eq!(closings.tick(again, |_| 0), [Close::Shut(fence)]);
+        assert_eq!(closings.tick(again + 1, |_| 0), [Close::Freeze(fence, MoveId(7))]);
         assert!(closings.is_empty());
         assert_eq!((closings.end(fence.slot), closings.end(fence.slot)), (Some(again), None));
     }

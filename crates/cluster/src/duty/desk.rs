@@ -4,6 +4,7 @@
 //! Proposals of many slots are made together. Invariant: the index that is published is one up to which every slot was dealt with. A lease counts only from there
 //! on, so that no slot is served that the registry has given away.
 
+use super::changes::Changes;
 use super::closing::{Close, Closings, frozen};
 use super::held::Held;
 use super::inbox::{Happened, Inbox};
@@ -17,7 +18,7 @@ use crate::tenure::{OwnSlots, State};
 use crate::wire::Word;
 use enfilade_registry::copy::Lane;
 use enfilade_registry::duty::{Duty, DutyAction, DutyEvent};
-use enfilade_registry::{Fence, MOVING_MAX, MoveId, Run, Slot, SlotTable, Timing};
+use enfilade_registry::{Fence, MoveId, Run, Slot, SlotTable, Timing};
 use enfilade_session::copy::Confirm;
 use std::sync::Arc;
 
@@ -39,11 +40,8 @@ pub(crate) struct Desk {
     table: Arc<SlotTable>,
     closings: Closings,
     pub(crate) proposals: Proposals,
-    /// Slots that were gained and lost by the present look, for the log.
-    gained: usize,
-    lost: usize,
-    /// Since when slots that were handed over by it began nothing new.
-    moved: Vec<u64>,
+    /// What came of the present look, for the log.
+    changes: Changes,
 }
 
 impl Tools {
@@ -61,9 +59,7 @@ impl Desk {
             table: Arc::default(),
             closings: Closings::default(),
             proposals,
-            gained: 0,
-            lost: 0,
-            moved: Vec::new(),
+            changes: Changes::default(),
         }
     }
 
@@ -103,6 +99,7 @@ impl Desk {
 
     /// Time passed: expected every 100 ms.
     pub(crate) fn tick(&mut self) {
+        self.changes.tick(self.now_ms());
         self.tools.lanes.tick();
         for slot in Slot::all() {
             if self.duties[usize::from(slot.get())].waits() {
@@ -126,8 +123,7 @@ impl Desk {
 
     fn close(&mut self) {
         let (now_ms, sessions) = (self.now_ms(), self.tools.sessions.clone());
-        let fixed = |slot, closed| if closed { sessions.commit(slot) } else { sessions.stuck_of(slot) };
-        for close in self.closings.tick(now_ms, fixed) {
+        for close in self.closings.tick(now_ms, |slot| sessions.commit(slot)) {
             match close {
                 Close::Shut(fence) => self.tools.slots.change(fence, State::Serving, State::Closed),
                 Close::Open(fence) => self.tools.slots.change(fence, State::Closed, State::Serving),
@@ -143,15 +139,7 @@ impl Desk {
     }
 
     fn settle(&mut self) {
-        let (gained, lost) = (std::mem::take(&mut self.gained), std::mem::take(&mut self.lost));
-        if gained + lost > MOVING_MAX {
-            tracing::info!(gained, lost, "slots of this node changed");
-        } else if gained + lost > 0 {
-            tracing::debug!(gained, lost, "slots of this node changed");
-        }
-        if let Some(first) = std::mem::take(&mut self.moved).into_iter().min() {
-            tracing::info!(count = lost, pause_ms = self.now_ms().saturating_sub(first), "slots moved");
-        }
+        self.changes.settle();
         self.tools.slots.settle(&self.table);
     }
 
@@ -172,7 +160,7 @@ impl Desk {
         let tools = &self.tools;
         match action {
             DutyAction::Load { fence, origin } => {
-                self.gained += 1;
+                self.changes.gained += 1;
                 if !tools.held.inherit(slot, origin) {
                     tracing::error!(%slot, "the copy that this node was to go on with is not complete");
                 }
@@ -215,7 +203,7 @@ impl Desk {
         // Before anybody learns that the slot is another node's: what is under way goes on.
         let calls = self.tools.sessions.hand_over(slot, term);
         let paused = self.release(slot);
-        self.moved.extend(paused);
+        self.changes.moved(self.now_ms(), paused);
         let Some(calls) = calls else { return Some(DutyEvent::Finished(id)) };
         self.tools.finishers.start(Fence { slot, term }, id, to, calls);
         None
@@ -223,7 +211,7 @@ impl Desk {
 
     /// The slot is another node's. Gives since when it was frozen, if it was.
     fn release(&mut self, slot: Slot) -> Option<u64> {
-        self.lost += 1;
+        self.changes.lost += 1;
         let term = self.duties[usize::from(slot.get())].record().term;
         let tools = &self.tools;
         tools.slots.set(Fence { slot, term }, State::Other);

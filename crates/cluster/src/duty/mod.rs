@@ -3,6 +3,7 @@
 //! [`enfilade_registry::duty::Duty`] decides, one per slot; the desk feeds it and does what it says. The copies that an
 //! owner fills are in `lanes`, those that are held for others in `held`, and `wires` lead to the other nodes.
 
+mod changes;
 mod closing;
 mod desk;
 mod held;

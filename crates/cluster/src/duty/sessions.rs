@@ -10,7 +10,6 @@ pub(crate) trait Sessions: Send + Sync {
     fn release(&self, slot: Slot, term: Term);
     fn renew(&self, fence: Fence);
     fn tell_second(&self, slot: Slot);
-    fn stuck_of(&self, slot: Slot) -> usize;
     fn commit(&self, slot: Slot) -> usize;
     fn freeze(&self, slot: Slot) -> Vec<CopyEntry>;
     fn hand_over(&self, slot: Slot, term: Term) -> Option<Finishing>;
@@ -27,10 +26,6 @@ impl Sessions for Node {
 
     fn tell_second(&self, slot: Slot) {
         Self::tell_second(self, slot);
-    }
-
-    fn stuck_of(&self, slot: Slot) -> usize {
-        Self::stuck_of(self, slot)
     }
 
     fn commit(&self, slot: Slot) -> usize {

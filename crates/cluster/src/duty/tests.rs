@@ -53,10 +53,6 @@ impl Sessions for Scripted {
         self.snapshot(slot)
     }
 
-    fn stuck_of(&self, _: Slot) -> usize {
-        self.in_flight.load(Ordering::Relaxed)
-    }
-
     fn commit(&self, _: Slot) -> usize {
         self.in_flight.load(Ordering::Relaxed)
     }
@@ -348,9 +344,13 @@ fn a_slot_is_not_frozen_under_a_call() {
     world.nodes[0].sessions.in_flight.store(1, Ordering::Relaxed);
     let slots = vec![(World::slot(), Term(1))];
     world.registry.apply(&Command::Move { slots, to: world.nodes[1].run }).expect("moves");
-    world.pass(1000);
+    let mut served = 0;
+    for _ in 0..100 {
+        world.pass(10);
+        served += usize::from(world.nodes[0].slots.fence(World::slot()).is_ok());
+    }
+    assert!((30..70).contains(&served), "it opens in between: {served} %");
     assert_eq!(world.owner(), 0);
-    assert!(world.nodes[0].slots.fence(World::slot()).is_ok(), "it serves");
     world.nodes[0].sessions.in_flight.store(0, Ordering::Relaxed);
     world.pass(200);
     assert_eq!(world.owner(), 1);

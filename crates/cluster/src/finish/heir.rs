@@ -56,7 +56,7 @@ impl Heir {
         tokio::select! {
             () = here => {}
             () = back => {}
-            () = self.gone(fence.slot) => {}
+            () = self.gone(fence.slot, &foreign) => {}
         }
     }
 
@@ -74,10 +74,11 @@ impl Heir {
         }
     }
 
-    /// Resolves when the slot is another node's. A move on that was aborted changes only its term.
-    async fn gone(&self, slot: Slot) {
+    /// Resolves when the slot is another node's, and nothing of the calls is passed on there. A move on that was aborted
+    /// changes only its term.
+    async fn gone(&self, slot: Slot, foreign: &Foreign) {
         let mut changed = self.slots.changed();
-        while self.slots.is_owned(slot) {
+        while self.slots.is_owned(slot) || foreign.is_passed_on() {
             if changed.changed().await.is_err() {
                 return;
             }

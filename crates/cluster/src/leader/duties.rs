@@ -84,6 +84,14 @@ impl Duties {
         }
     }
 
+    /// Something was applied. Where slots have moved, others may follow at once.
+    pub(crate) fn applied(&mut self, keeper: &mut Keeper, now_ms: u64) {
+        let version = self.raft.slot_table().version();
+        if self.seen.as_ref().is_some_and(|(seen, _)| *seen != version) {
+            self.poll(keeper, now_ms);
+        }
+    }
+
     /// Whether every voter has registered, and every owner is live.
     fn is_complete(&self, members: &Members, live: &[Run]) -> bool {
         let registered = self.raft.status().borrow().voters.iter().all(|voter| members.get(*voter).is_some());
@@ -128,11 +136,9 @@ impl Duties {
         self.planning = true;
         let raft = self.raft.clone();
         self.proposed.push(boxed(async move {
-            for command in commands {
-                if let Err(error) = raft.submit(command).await {
-                    tracing::debug!(%error, "a plan was not committed; it is made anew");
-                    break;
-                }
+            let submitted = commands.into_iter().map(|command| raft.submit(command));
+            for error in futures::future::join_all(submitted).await.into_iter().filter_map(Result::err) {
+                tracing::debug!(%error, "a plan was not committed; it is made anew");
             }
             Done::Planned
         }));

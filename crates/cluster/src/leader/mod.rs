@@ -84,7 +84,7 @@ impl Leading {
         let mut keeper = Keeper::elected((self.clock)(), self.timing, raft_term, holders);
         let mut rounds = Rounds::new(self.raft.clone());
         let mut duties = Duties::new(self.raft.clone(), self.timing.move_ms, (self.clock)());
-        let mut status = self.raft.status();
+        let (mut status, mut applied) = (self.raft.status(), self.raft.applied());
         let mut poll = tokio::time::interval(POLL);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -93,6 +93,7 @@ impl Leading {
                 Some(ended) = rounds.ended() => rounds.end(&mut keeper, (self.clock)(), ended),
                 Some(done) = duties.proposed.next() => duties.done(&mut keeper, (self.clock)(), done),
                 _ = poll.tick() => duties.poll(&mut keeper, (self.clock)()),
+                Ok(()) = applied.changed() => duties.applied(&mut keeper, (self.clock)()),
                 changed = status.changed() => {
                     status.borrow_and_update();
                     if changed.is_err() || !self.leads(raft_term) {

@@ -53,8 +53,10 @@ impl Rounds {
         self.asked = std::mem::take(&mut self.heard);
         let (raft, round) = (self.raft.clone(), keeper.begin_round());
         self.present.push(boxed(async move {
-            let index = raft.read_index(ROUND_WITHIN).await.ok().map(|index| index.max(raft.index()));
-            Ended { round, index }
+            // Of what is committed an owner must know which slots it was given, or lost; of the rest it may be behind,
+            // as a node is whose disk is slow. Looked up after the round: whatever was taken before it is in.
+            let confirmed = raft.read_index(ROUND_WITHIN).await;
+            Ended { round, index: confirmed.ok().map(|_| raft.slot_table().version()) }
         }));
     }
 

@@ -6,7 +6,7 @@ use super::{Router, said};
 use crate::ask::{Ask, What};
 use bytes::Bytes;
 use enfilade_registry::SessionId;
-use enfilade_session::owner::{Caller, Legacy, Owner, Reply, ServerId};
+use enfilade_session::owner::{Caller, Owner, Reply, ServerId};
 use enfilade_session::stream::{Event, EventId, EventStream};
 use futures::future::BoxFuture;
 use futures::{FutureExt, Stream};
@@ -45,9 +45,9 @@ struct Again {
 impl Again {
     fn of(router: Weak<Router>, ask: Ask<'_>) -> Option<Self> {
         let (session, is_general) = match ask.what {
-            What::Legacy { session, message: Legacy::One { .. } } => (session, false),
+            What::Legacy { session, .. } => (session, false),
             What::OpenStream { session, .. } => (session, true),
-            What::Modern { .. } | What::Initialize { .. } | What::Legacy { .. } | What::End { .. } => return None,
+            What::Modern { .. } | What::Initialize { .. } | What::End { .. } => return None,
         };
         let (server, principal) = (ask.caller.server, ask.caller.principal.to_owned());
         Some(Self { router, server, principal, session, is_general })

@@ -182,12 +182,18 @@ impl Router {
         let answered = match answered {
             Ok(answered) => answered,
             Err(Failed::NotSent) => return Attempt::Failed(Failure::NotSent),
-            Err(Failed::Lost) => return LOST,
+            Err(Failed::Lost) => {
+                tracing::debug!(?fence, %run, "an owner was lost before it answered");
+                return LOST;
+            }
         };
         if let Head::NotServed(why) = answered.head {
             return Attempt::Failed(Failure::NotServed(why));
         }
-        if answered.fence.is_some_and(|fence| !self.seen.accept(fence)) {
+        // Links keep no order between nodes: an answer of a former owner may come after one of the next.
+        let in_time = |fence| self.seen.accept(fence) || self.parts.maps.now().was_just_moved(fence);
+        if answered.fence.is_some_and(|fence| !in_time(fence)) {
+            tracing::debug!(fence = ?answered.fence, "an answer of an earlier owner came too late");
             return LOST;
         }
         self.reply(ask, answered, over).map_or(LOST, Attempt::Done)

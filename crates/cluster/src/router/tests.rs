@@ -335,6 +335,10 @@ async fn a_second_delete_after_a_lost_one_says_that_it_is_ended() {
     let test = Test::new(2, vec![Said::Lost, gone(), gone()]);
     assert!(matches!(test.router.end(caller, test.session).await, Reply::Status(200)));
     assert!(matches!(test.router.end(caller, test.session).await, Reply::Message { status: 404, .. }));
+    let test = Test::new(2, vec![Said::Lost, Said::Lost, Said::Lost, Said::Lost]);
+    let refused = |reply| matches!(reply, Reply::Message { status: 503, retry_after_s: Some(_), .. });
+    assert!(refused(test.router.end(caller, test.session).await), "nobody knows whether it is ended");
+    assert!(refused(test.router.open_stream(caller, test.session, None).await), "a stream is not an answer");
 }
 
 #[tokio::test(start_paused = true)]

@@ -69,6 +69,8 @@ impl<'a> Tries<'a> {
     fn unknown(&self) -> Reply {
         match self.ask.what {
             What::Legacy { message: Legacy::One { .. }, .. } if self.ask.id().is_none() => said::unheard(),
+            // No request has an answer to wait for: it may be done again, and until then it is not said to be done.
+            What::End { .. } | What::OpenStream { .. } => said::nobody(None),
             _ => said::unknown(self.ask.id()),
         }
     }

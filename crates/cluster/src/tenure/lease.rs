@@ -8,7 +8,7 @@ use crate::leader::Beats;
 use crate::wire::{self, HeartbeatAnswer};
 use crate::{HEARTBEAT, boxed};
 use enfilade_mesh::Mesh;
-use enfilade_raft::Raft;
+use enfilade_raft::Registry;
 use enfilade_registry::{Ack, Heartbeat, Holder, NodeId, Run, Timing};
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -28,7 +28,7 @@ pub(crate) struct Lease {
     pub(crate) clock: Clock,
     pub(crate) slots: Arc<OwnSlots>,
     pub(crate) mesh: Mesh,
-    pub(crate) raft: Arc<Raft>,
+    pub(crate) registry: Arc<dyn Registry>,
     /// Up to where every slot was dealt with.
     pub(crate) dealt: watch::Receiver<u64>,
     /// Heartbeats to this node itself, when it leads.
@@ -41,7 +41,7 @@ impl Lease {
     /// Runs until it is dropped; then the lease ends by itself.
     pub(crate) async fn run(mut self) {
         let mut holder = Holder::new(self.me, self.timing);
-        let mut status = self.raft.status();
+        let mut status = self.registry.status();
         let mut leader = status.borrow_and_update().leader;
         let mut interval = tokio::time::interval(Duration::from_millis(self.timing.heartbeat_ms));
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);

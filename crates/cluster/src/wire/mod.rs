@@ -22,6 +22,8 @@ pub(crate) mod kind {
     pub(crate) const WORDS: u32 = 2;
     /// What becomes of calls that were under way when their slot was moved.
     pub(crate) const FINISH: u32 = 3;
+    /// What a node without a replica of the registry is to know of it.
+    pub(crate) const WATCH: u32 = 4;
 }
 
 /// Bytes that are no message of this version.

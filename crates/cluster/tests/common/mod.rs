@@ -3,16 +3,19 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
+pub mod asked;
+mod disk;
 mod net;
 
 use bytes::Bytes;
+use disk::Disk;
 use enfilade_cluster::{
     Cluster, Config, Prepared, RaftLinks, Registration, Router, Seen, Status, Switchboard, boottime,
 };
 use enfilade_mcp::classify::{Class, Headers, classify};
 use enfilade_mcp::{Envelope, json};
 use enfilade_mesh::Mesh;
-use enfilade_raft::{OpenError, Raft};
+use enfilade_raft::{OpenError, Raft, Share};
 use enfilade_registry::{Generation, NodeId, Roles, Run, SessionId, SessionKeys, Timing};
 use enfilade_session::config::{Limits, PrefixChoice, ServerConfig};
 use enfilade_session::owner::{ANONYMOUS, Caller, HeaderLookup, Legacy, Owner, Reply, ServerId};
@@ -41,6 +44,7 @@ pub struct Up {
     pub node: Arc<Node>,
     pub raft: Arc<Raft>,
     pub cut: Cut,
+    pub disk: Disk,
     runtime: Option<Runtime>,
 }
 
@@ -75,6 +79,11 @@ impl World {
         Self::start_on(&vec![Roles::ALL; count], Options { era: Era::Legacy, ..Options::default() }).await
     }
 
+    /// Starts nodes of an upstream with so many more tools.
+    pub async fn start_with_tools(count: usize, extra_tools: usize) -> Self {
+        Self::start_on(&vec![Roles::ALL; count], Options { extra_tools, ..Options::default() }).await
+    }
+
     async fn start_on(roles: &[Roles], options: Options) -> Self {
         let count = roles.len();
         init_log();
@@ -101,14 +110,14 @@ impl World {
         let (dir, addresses) = (self.dir.path().join(at.to_string()), self.addresses.clone());
         let (keys, upstream) = (self.keys.clone(), self.upstream.clone());
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let cut = Cut::default();
+        let (cut, disk) = (Cut::default(), Disk::default());
         let parts = runtime
-            .spawn(compose(run, self.roles[at], dir, addresses, keys, upstream, listener, cut.clone()))
+            .spawn(compose(run, self.roles[at], dir, addresses, keys, upstream, listener, cut.clone(), disk.clone()))
             .await
             .unwrap();
         let (cluster, node, raft) = parts;
         let cluster = Arc::new(cluster);
-        Up { run, router: cluster.router(), cluster, node, raft, cut, runtime: Some(runtime) }
+        Up { run, router: cluster.router(), cluster, node, raft, cut, disk, runtime: Some(runtime) }
     }
 
     /// Starts a node again that was killed.
@@ -190,6 +199,7 @@ async fn compose(
     upstream: Arc<str>,
     listener: std::net::TcpListener,
     cut: Cut,
+    disk: Disk,
 ) -> (Cluster, Arc<Node>, Arc<Raft>) {
     let link = listener.local_addr().unwrap().to_string();
     let switchboard = Switchboard::new();
@@ -198,14 +208,15 @@ async fn compose(
     listener.set_nonblocking(true).unwrap();
     let listener = CutListener(tokio::net::TcpListener::from_std(listener).unwrap(), cut);
     let mesh = Mesh::start_on(config, Box::new(listener), switchboard.clone()).unwrap();
-    let raft = enfilade_raft::Config::new(dir, run, Arc::new(RaftLinks(mesh.clone())));
+    let mut raft = enfilade_raft::Config::new(dir, run, Arc::new(RaftLinks(mesh.clone())));
+    raft.before_write = Some(Arc::new(move || disk.before_write()));
     let opened = until(|| Raft::open(raft.clone()), |opened| !matches!(opened, Err(OpenError::Journal(_)))).await;
     let raft = Arc::new(opened.unwrap());
     switchboard.set_raft(raft.clone());
     let name = format!("node-{}", run.node.0);
     let registration = Registration { name: name.into(), link: link.into(), roles, formats: 1 };
     let config = Config { timing: Timing::default(), ..Config::new(run, registration, vec!["all".into()]) };
-    let prepared = Prepared::new(config, mesh, raft.clone(), keys.clone(), boottime()).unwrap();
+    let prepared = Prepared::new(config, mesh, &Share::Replica(raft.clone()), keys.clone(), boottime()).unwrap();
     let server =
         ServerConfig { name: "all".into(), path: "/mcp".into(), prefix: PrefixChoice::Never, upstreams: vec![] };
     let limits = Limits { health_interval_ms: 200, ..Limits::default() };
@@ -284,14 +295,19 @@ impl Up {
 
     /// Calls a tool without a session.
     pub fn modern(&self, tool: &str, arguments: &str) -> tokio::task::JoinHandle<Answer> {
-        let text = format!(
-            r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"{tool}","arguments":{arguments},"_meta":{{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientInfo":{{"name":"test","version":"1"}},"io.modelcontextprotocol/clientCapabilities":{{}}}}}}}}"#
-        );
-        let (router, tool) = (self.router.clone(), tool.to_owned());
+        let params = format!(r#""name":"{tool}","arguments":{arguments}"#);
+        self.modern_request("tools/call", Some(tool), &params)
+    }
+
+    /// A request without a session; `params` are members of an object.
+    pub fn modern_request(&self, method: &str, name: Option<&str>, params: &str) -> tokio::task::JoinHandle<Answer> {
+        let meta = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientInfo":{"name":"test","version":"1"},"io.modelcontextprotocol/clientCapabilities":{}}"#;
+        let text = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{{{params},{meta}}}}}"#);
+        let (router, method, name) = (self.router.clone(), method.to_owned(), name.map(str::to_owned));
         self.spawn(async move {
             let envelope = Envelope::parse(text.as_bytes()).unwrap();
-            let headers =
-                Headers { version: Some("2026-07-28"), session: None, method: Some("tools/call"), name: Some(&tool) };
+            let name = name.as_deref();
+            let headers = Headers { version: Some("2026-07-28"), session: None, method: Some(&method), name };
             let Ok(Class::Modern(meta)) = classify(headers, &envelope.kind) else { panic!("not modern: {text}") };
             Answer::of(router.modern(CALLER, &envelope, &meta, &NoHeaders).await).await
         })

@@ -6,7 +6,7 @@ pub mod raw;
 pub mod script;
 
 use bytes::Bytes;
-use enfilade_edge::{Config, Listen, Protocol, bind, serve};
+use enfilade_edge::{Config, Ending, Listen, Protocol, bind, serve};
 use enfilade_registry::{SessionKeys, Slot};
 use http::{HeaderMap, Request};
 use http_body_util::{BodyExt, Full};
@@ -17,7 +17,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 
 /// A running edge.
 pub struct Node {
@@ -26,7 +25,7 @@ pub struct Node {
     /// HTTP/2.
     pub http2: SocketAddr,
     pub owner: Arc<Script>,
-    pub shutdown: CancellationToken,
+    pub ending: Ending,
     pub task: JoinHandle<()>,
 }
 
@@ -71,14 +70,14 @@ impl Node {
         change(&mut config);
         let bound = bind(&config).await.expect("bound");
         let (http1, http2) = (bound[0].local_addr(), bound[1].local_addr());
-        let (owner, shutdown) = (Arc::new(Script::new()), CancellationToken::new());
-        let task = tokio::spawn(serve(bound, Arc::new(config), owner.clone(), Arc::new(keys()), shutdown.clone()));
-        Self { http1, http2, owner, shutdown, task }
+        let (owner, ending) = (Arc::new(Script::new()), Ending::default());
+        let task = tokio::spawn(serve(bound, Arc::new(config), owner.clone(), Arc::new(keys()), ending.clone()));
+        Self { http1, http2, owner, ending, task }
     }
 
     /// Stops in order; every task must end.
     pub async fn stop(self) {
-        self.shutdown.cancel();
+        self.ending.stop();
         within(self.task).await.expect("no panic");
     }
 

@@ -102,8 +102,13 @@ fn limits(config: &Config, faults: &mut Faults) {
     }
 }
 
+/// Only a node that owns sessions connects upstreams.
+fn owns(config: &Config) -> bool {
+    config.cluster.as_ref().is_none_or(|cluster| cluster.plays(super::cluster::Role::Owner))
+}
+
 fn upstreams(config: &Config, faults: &mut Faults) {
-    if config.upstreams.is_empty() {
+    if config.upstreams.is_empty() && owns(config) {
         faults.add([OwnedStep::Key("upstreams")], "there is no upstream: give at least one under \"upstreams\"");
     }
     let mut seen = HashSet::new();
@@ -157,7 +162,9 @@ fn servers(config: &Config, faults: &mut Faults) {
         let mut used = HashSet::new();
         for (position, name) in server.upstreams.iter().enumerate() {
             let path = member("servers", index, "upstreams").into_iter().chain([OwnedStep::Index(position)]);
-            if !known.contains(name.as_str()) {
+            if known.is_empty() {
+                // Said already, or a node that connects none.
+            } else if !known.contains(name.as_str()) {
                 faults.add(path, format!("there is no upstream {name:?}{}", suggestion(&known)));
             } else if !used.insert(name) {
                 faults.add(path, format!("the upstream {name:?} is there twice"));

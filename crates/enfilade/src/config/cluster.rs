@@ -32,7 +32,8 @@ pub(crate) struct Cluster {
     /// `HOST:PORT` of the gossip of some nodes, asked for ever; this node may be among them.
     pub(crate) seeds: Vec<String>,
     /// The names of the nodes that found the cluster, the same everywhere: 1, 3 or 5 with the role `registry`. A node
-    /// that is not among them joins. It means nothing once the cluster is founded.
+    /// that is not among them joins. Once the cluster is founded only their number counts: while fewer vote, others that
+    /// joined are given a vote.
     pub(crate) voters: Vec<String>,
     /// The folder that `enfilade keys` made, the same at every node.
     pub(crate) keys: Option<PathBuf>,
@@ -49,9 +50,9 @@ pub(crate) struct Cluster {
 pub(crate) enum Role {
     /// Clients connect to it.
     Edge,
-    /// It runs sessions and talks to upstreams.
+    /// It runs sessions and talks to upstreams; no other node needs any configured.
     Owner,
-    /// It holds the registry, and may vote.
+    /// It holds the whole registry, and may vote. Nodes without it watch one of these.
     Registry,
 }
 

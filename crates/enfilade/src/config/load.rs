@@ -4,7 +4,7 @@ use super::check::{Fault, check};
 use super::mcp_json;
 use super::placeholders::Env;
 use super::places::{Places, Step};
-use super::{Cluster, Config, Problem};
+use super::{Cluster, Config, Problem, Shared};
 use crate::cli::{NodeOptions, Sources};
 use std::path::{Path, PathBuf};
 
@@ -40,8 +40,24 @@ pub(crate) fn load(
     Ok(config)
 }
 
+/// A cluster's configuration in a file, checked as far as that can be done anywhere.
+///
+/// # Errors
+/// Everything that is wrong with it, each with its place.
+pub(crate) fn load_shared(file: &Path) -> Result<Shared, Vec<Problem>> {
+    let text = read(file)?;
+    let shared: Shared = parse_yaml(&text).map_err(|(at, text)| one(file, at, text))?;
+    let places = Places::of(&text);
+    let place = |fault: Fault| {
+        let path: Vec<Step<'_>> = fault.path.iter().map(|step| step.borrow()).collect();
+        Problem { file: Some(file.to_owned()), at: places.find(&path), text: fault.text }
+    };
+    let problems: Vec<Problem> = shared.faults().into_iter().map(place).collect();
+    if problems.is_empty() { Ok(shared) } else { Err(problems) }
+}
+
 /// What the remaining code need not think about: which upstreams a server has when it names none.
-fn complete(config: &mut Config) {
+pub(super) fn complete(config: &mut Config) {
     let all: Vec<String> = config.upstreams.iter().map(|upstream| upstream.name.clone()).collect();
     if config.servers.is_empty() {
         config.servers.push(enfilade_session::config::ServerConfig {
@@ -190,7 +206,7 @@ fn one(file: &Path, at: Option<(u64, u64)>, text: String) -> Vec<Problem> {
     vec![Problem { file: Some(file.to_owned()), at, text }]
 }
 
-fn parse_yaml(text: &str) -> Result<Config, (Option<(u64, u64)>, String)> {
+fn parse_yaml<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, (Option<(u64, u64)>, String)> {
     serde_saphyr::from_str(text).map_err(|error| {
         let error = error.without_snippet();
         let place = error.location().map(|location| (location.line(), location.column()));

@@ -11,12 +11,14 @@ mod places;
 mod problem;
 mod redact;
 mod reference;
+mod shared;
 
 pub(crate) use cluster::{Cluster, Role, Timing};
-pub(crate) use load::load;
+pub(crate) use load::{load, load_shared};
 pub(crate) use problem::Problem;
 pub(crate) use redact::redact;
 pub(crate) use reference::{markdown, schema};
+pub(crate) use shared::{Chosen, Shared, choose};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -7,8 +7,8 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use enfilade_cluster::Switchboard;
 use enfilade_membership::Roster;
 use enfilade_mesh::{CallError, CallKind, Mesh};
-use enfilade_raft::{ControlError, Raft};
-use enfilade_registry::{ClusterId, Command, NodeId, Reader, Run, Writer};
+use enfilade_raft::{ControlError, Share};
+use enfilade_registry::{COMMAND_FORMAT, ClusterId, Command, NodeId, Run};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -50,7 +50,7 @@ pub(super) struct Entry {
     pub(super) name: String,
     pub(super) voters: Vec<String>,
     pub(super) mesh: Mesh,
-    pub(super) raft: Arc<Raft>,
+    pub(super) share: Share,
     pub(super) roster: watch::Receiver<Arc<Roster>>,
 }
 
@@ -77,17 +77,26 @@ impl Entry {
         switchboard.on_call(
             REMOVED,
             Arc::new(move |from, _| {
-                let removed = own.raft.members().is_removed(from.node);
+                let removed = own.share.registry().members().is_removed(from.node);
                 Box::pin(async move { Ok(Bytes::from_static(if removed { &[1] } else { &[0] })) })
             }),
         );
     }
 
     /// Resolves when another node says that this one was removed. It cannot know by itself: nobody gives it the log.
+    /// While it knows a leader, only those are asked who are no members as far as it knows: after a recovery there may be
+    /// nodes that go on without it.
     pub(super) async fn removed(&self) {
         loop {
             tokio::time::sleep(ASK_AGAIN).await;
-            for node in self.mesh.connected() {
+            let (members, leaderless) = {
+                let registry = self.share.registry();
+                let status = registry.status();
+                let leaderless = status.borrow().leader.is_none();
+                (registry.members(), leaderless)
+            };
+            let linked = self.mesh.connected().into_iter();
+            for node in linked.filter(|node| leaderless || members.get(*node).is_none()) {
                 match self.mesh.call(node, REMOVED, Bytes::new(), CALL).await {
                     Ok(answer) if answer[..] == [1] => return,
                     _ => {}
@@ -101,7 +110,7 @@ impl Entry {
     }
 
     fn is_empty(&self) -> bool {
-        !self.raft.status().borrow().is_initialised
+        !self.share.registry().status().borrow().is_initialised
     }
 
     /// Waits until this node belongs to a cluster, and does what it can for it.
@@ -109,13 +118,16 @@ impl Entry {
     /// # Errors
     /// It was removed for ever, or its registry cannot be written.
     pub(super) async fn settle(&self) -> anyhow::Result<ClusterId> {
-        let (mut roster, mut links, mut status) = (self.roster.clone(), self.mesh.watch(), self.raft.status());
+        let (mut roster, mut links, mut status) =
+            (self.roster.clone(), self.mesh.watch(), self.share.registry().status());
         let (mut waiting, mut leader) = (Waiting::default(), None);
         while self.is_empty() {
             let step = next(self.me(), &roster.borrow_and_update(), &links.borrow_and_update());
             match step {
                 Step::Wait(reason) => waiting.on(&reason),
                 Step::Propose(nodes) => self.propose(nodes).await?,
+                // Who holds no replica has nothing to be given: it watches one as soon as it sees it.
+                Step::Join(_) if self.share.raft().is_none() => waiting.on("for a node with the registry"),
                 Step::Join(host) => leader = self.join(leader.unwrap_or(host)).await?,
             }
             tokio::select! {
@@ -130,15 +142,21 @@ impl Entry {
 
     /// Waits until the registry knows the cluster; its first leader gives it its id.
     async fn founded(&self, waiting: &mut Waiting) -> anyhow::Result<ClusterId> {
-        let mut status = self.raft.status();
+        let registry = self.share.registry();
+        let mut status = registry.status();
         loop {
-            if let Some(cluster) = self.raft.cluster() {
+            if let Some(cluster) = registry.cluster() {
                 return Ok(cluster);
             }
             if status.borrow_and_update().is_leader {
+                // Nobody is a member yet whom a newer format would shut out.
+                let version = u32::from(COMMAND_FORMAT);
+                if let Err(error) = registry.submit(Command::Finalise { version }).await {
+                    tracing::debug!(%error, "the new cluster begins with the first format");
+                }
                 let cluster = ClusterId(fresh_id()?);
                 // Another leader may have been first; then its id counts.
-                if let Err(error) = self.raft.submit(Command::Found { cluster }).await {
+                if let Err(error) = registry.submit(Command::Found { cluster }).await {
                     tracing::debug!(%error, "the cluster was not founded by this node");
                 }
             }
@@ -150,6 +168,8 @@ impl Entry {
 
     /// Founds the registry if all others agree.
     async fn propose(&self, nodes: Vec<NodeId>) -> anyhow::Result<()> {
+        // A node that votes has a replica; the configuration is checked for that.
+        let Some(raft) = self.share.raft() else { return Ok(()) };
         let mut body = BytesMut::new();
         nodes.iter().for_each(|node| body.put_u64(node.0));
         let body = body.freeze();
@@ -158,7 +178,7 @@ impl Entry {
         let answers = futures::future::join_all(asked).await;
         if answers.iter().all(|answer| answer.as_ref().is_ok_and(|answer| answer[..] == [1])) {
             tracing::info!(voters = nodes.len(), "founds the cluster");
-            match self.raft.bootstrap(nodes).await {
+            match raft.bootstrap(nodes).await {
                 // Its status says so a moment later.
                 Ok(()) | Err(ControlError::Exists) => {}
                 Err(error) => return Err(error).context("the registry cannot be founded"),
@@ -199,22 +219,23 @@ impl Entry {
     }
 
     async fn admit(&self, from: Run) -> Result<Bytes, CallError> {
+        let registry = self.share.registry();
         let (is_leader, leader) = {
-            let status = self.raft.status();
+            let status = registry.status();
             let status = status.borrow();
             (status.is_leader, status.leader)
         };
-        let admission = if self.raft.members().is_removed(from.node) {
+        let admission = if registry.members().is_removed(from.node) {
             Admission::Removed
-        } else if !is_leader {
-            Admission::Ask(leader)
-        } else {
-            self.raft.add_learner(from.node).await.map_err(|error| {
+        } else if let (true, Some(raft)) = (is_leader, self.share.raft()) {
+            raft.add_learner(from.node).await.map_err(|error| {
                 tracing::warn!(node = %from, %error, "cannot be taken in now");
                 CallError::Unavailable
             })?;
             tracing::info!(node = %from, "a node joins");
             Admission::Welcome
+        } else {
+            Admission::Ask(leader)
         };
         Ok(admission.encode())
     }

@@ -8,8 +8,9 @@ use anyhow::Context;
 use enfilade_cluster::{Cluster, Seen};
 use enfilade_membership::{GossipKeys, Hint, Identity, Membership, Roster};
 use enfilade_mesh::{Mesh, Peer};
-use enfilade_raft::Raft;
-use enfilade_registry::{Reader, Run};
+use enfilade_raft::Registry;
+use enfilade_registry::{NodeId, Run};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -48,14 +49,14 @@ pub(super) async fn start(
 pub(super) struct Voice {
     membership: Arc<Membership>,
     mesh: Mesh,
-    raft: Arc<Raft>,
+    registry: Arc<dyn Registry>,
     cluster: OnceLock<Arc<Cluster>>,
     draining: AtomicBool,
 }
 
 impl Voice {
-    pub(super) fn new(membership: Arc<Membership>, mesh: Mesh, raft: Arc<Raft>) -> Self {
-        Self { membership, mesh, raft, cluster: OnceLock::new(), draining: AtomicBool::new(false) }
+    pub(super) fn new(membership: Arc<Membership>, mesh: Mesh, registry: Arc<dyn Registry>) -> Self {
+        Self { membership, mesh, registry, cluster: OnceLock::new(), draining: AtomicBool::new(false) }
     }
 
     /// From now on its load is told.
@@ -71,7 +72,7 @@ impl Voice {
 
     /// Says what changed, for ever.
     pub(super) async fn run(self: Arc<Self>) {
-        let (mut status, mut links) = (self.raft.status(), self.mesh.watch());
+        let (mut status, mut links) = (self.registry.status(), self.mesh.watch());
         let mut last = Hint::default();
         for version in 1.. {
             let hint = loop {
@@ -93,13 +94,13 @@ impl Voice {
     }
 
     fn hint(&self, version: u64) -> Hint {
-        let status = self.raft.status().borrow().clone();
+        let status = self.registry.status().borrow().clone();
         let load = self.cluster.get().map_or(0, |cluster| cluster.load());
         Hint {
             version,
             load,
             draining: self.draining.load(Ordering::Relaxed),
-            initialised: self.raft.cluster(),
+            initialised: self.registry.cluster(),
             leader: status.leader.map(|leader| (status.raft_term, leader)),
             sees: self.mesh.connected(),
         }
@@ -121,6 +122,29 @@ pub(super) async fn follow(
         tokio::select! {
             changed = roster.changed() => if changed.is_err() { return },
             Ok(()) = cluster.changed() => {}
+        }
+    }
+}
+
+/// Tells which nodes with a replica of the registry have a link to this one. Ends with gossip.
+pub(super) async fn replicas(mut roster: watch::Receiver<Arc<Roster>>, mesh: Mesh, tell: watch::Sender<Vec<NodeId>>) {
+    let mut links = mesh.watch();
+    // Gossip may lose sight of one that a link leads to still.
+    let mut known = BTreeSet::new();
+    loop {
+        let seen = roster.borrow_and_update().clone();
+        let registries = seen.members().iter().filter(|alive| alive.identity.roles.registry);
+        known.extend(registries.map(|alive| alive.identity.run.node));
+        let linked: Vec<NodeId> =
+            links.borrow_and_update().iter().copied().filter(|node| known.contains(node)).collect();
+        tell.send_if_modified(|told| {
+            let differs = *told != linked;
+            *told = linked;
+            differs
+        });
+        tokio::select! {
+            changed = roster.changed() => if changed.is_err() { return },
+            changed = links.changed() => if changed.is_err() { return },
         }
     }
 }

@@ -1,8 +1,9 @@
-//! The registry's leader replaces a voter that is gone for long by a node that has its log and no vote yet.
+//! The registry's leader replaces a voter that is gone for long by a node that has its log and no vote yet, and lets
+//! such nodes vote as well while fewer do than the configuration says: after a restore or a recovery only one does.
 //!
-//! Rule: one at a time, never fewer voters than the cluster was founded with, never while a node is emptied, and only
-//! if most of the new voters are here and have the log. Who is gone is known from links and gossip together; neither
-//! removes anybody alone. The id of a replaced voter is never used again.
+//! Rule: one change at a time, never fewer voters, never while a node is emptied, and only if most of the new voters are
+//! here and have the log. Their number stays odd: with two, either one's loss would stop the other. Who is gone is known
+//! from links and gossip together; neither removes anybody alone. The id of a replaced voter is never used again.
 
 use enfilade_membership::Roster;
 use enfilade_mesh::Mesh;
@@ -24,6 +25,8 @@ const LAG_ENTRIES_MAX: u64 = 1_000;
 enum Change {
     /// These vote from now on, in place of those that do.
     Voters { gone: NodeId, voters: Vec<NodeId> },
+    /// These vote from now on: all that did, and more.
+    Grow { voters: Vec<NodeId> },
     /// This id was replaced; it is forgotten for ever.
     Forget(NodeId),
 }
@@ -31,6 +34,8 @@ enum Change {
 /// The leader's view of the moment.
 struct View<'a> {
     me: NodeId,
+    /// How many are to vote.
+    wanted: usize,
     status: &'a Status,
     members: &'a Members,
     /// Nodes that gossip hears or that a link leads to; this one is among them.
@@ -44,7 +49,7 @@ impl View<'_> {
         if !self.status.is_leader || self.members.iter().any(|(_, member)| member.draining) {
             return None;
         }
-        self.forget().or_else(|| self.replace())
+        self.forget().or_else(|| self.replace()).or_else(|| self.grow())
     }
 
     /// A registry node that is no replica any more was replaced.
@@ -57,12 +62,32 @@ impl View<'_> {
 
     fn replace(&self) -> Option<Change> {
         let gone = *self.status.voters.iter().find(|voter| self.gone.contains(voter))?;
-        let may_vote = |node: &&NodeId| self.members.get(**node).is_some_and(|member| member.roles.registry);
-        let new = *self.status.learners.iter().filter(may_vote).find(|node| self.has_log(**node))?;
+        let new = self.candidates().next()?;
         let voters: Vec<NodeId> =
             self.status.voters.iter().copied().filter(|voter| *voter != gone).chain([new]).collect();
-        let have_log = voters.iter().filter(|voter| self.has_log(**voter)).count();
-        (have_log > voters.len() / 2).then_some(Change::Voters { gone, voters })
+        self.most_have_log(&voters).then_some(Change::Voters { gone, voters })
+    }
+
+    /// Two more, or one where their number is even.
+    fn grow(&self) -> Option<Change> {
+        let voters = &self.status.voters;
+        let more = 1 + voters.len() % 2;
+        let new: Vec<NodeId> = self.candidates().take(more).collect();
+        if new.len() < more || voters.len() + more > self.wanted {
+            return None;
+        }
+        let voters: Vec<NodeId> = voters.iter().copied().chain(new).collect();
+        self.most_have_log(&voters).then_some(Change::Grow { voters })
+    }
+
+    /// Who may vote and does not yet.
+    fn candidates(&self) -> impl Iterator<Item = NodeId> {
+        let may_vote = |node: &NodeId| self.members.get(*node).is_some_and(|member| member.roles.registry);
+        self.status.learners.iter().copied().filter(move |node| may_vote(node) && self.has_log(*node))
+    }
+
+    fn most_have_log(&self, voters: &[NodeId]) -> bool {
+        voters.iter().filter(|voter| self.has_log(**voter)).count() > voters.len() / 2
     }
 
     /// Whether a replica is here and has the log.
@@ -74,14 +99,14 @@ impl View<'_> {
     }
 }
 
+/// How many vote, and for how long one may be away; nothing: for ever.
+pub(super) struct Wanted {
+    pub(super) voters: usize,
+    pub(super) replace_after: Option<Duration>,
+}
+
 /// Looks after the voters as long as this node leads; never ends.
-pub(super) async fn run(
-    me: NodeId,
-    raft: Arc<Raft>,
-    mesh: Mesh,
-    roster: watch::Receiver<Arc<Roster>>,
-    after: Duration,
-) {
+pub(super) async fn run(me: NodeId, raft: Arc<Raft>, mesh: Mesh, roster: watch::Receiver<Arc<Roster>>, wanted: Wanted) {
     // Since when a node is away, as far as this leader knows: another one begins to count anew.
     let mut away: BTreeMap<NodeId, Instant> = BTreeMap::new();
     loop {
@@ -100,8 +125,9 @@ pub(super) async fn run(
         for node in &missing {
             away.entry(*node).or_insert_with(Instant::now);
         }
-        let gone = away.iter().filter(|(_, since)| since.elapsed() >= after).map(|(node, _)| *node).collect();
-        let view = View { me, status: &status, members: &members, here: &here, gone: &gone };
+        let is_gone = |since: &Instant| wanted.replace_after.is_some_and(|after| since.elapsed() >= after);
+        let gone = away.iter().filter(|(_, since)| is_gone(since)).map(|(node, _)| *node).collect();
+        let view = View { me, wanted: wanted.voters, status: &status, members: &members, here: &here, gone: &gone };
         if let Some(change) = view.next() {
             carry_out(&raft, change).await;
         }
@@ -117,6 +143,10 @@ async fn carry_out(raft: &Raft, change: Change) {
                 Err(error) => tracing::warn!(%gone, %error, "the dead voter cannot be replaced now"),
             }
         }
+        Change::Grow { voters } => match raft.change_voters(voters.clone()).await {
+            Ok(()) => tracing::info!(?voters, "more nodes vote"),
+            Err(error) => tracing::warn!(?voters, %error, "more nodes cannot vote now"),
+        },
         Change::Forget(node) => match raft.submit(Command::Remove { node }).await {
             Ok(_) => tracing::info!(%node, "the replaced node is forgotten: its data directory cannot be used again"),
             // Slots may name it for a while.

@@ -11,6 +11,7 @@ struct World {
     state: StateMachine,
     index: u64,
     status: Status,
+    wanted: usize,
     here: BTreeSet<NodeId>,
     gone: BTreeSet<NodeId>,
 }
@@ -26,8 +27,14 @@ impl World {
             matched: [(NodeId(2), Some(5_000)), (DEAD, Some(10)), (SPARE, Some(4_900))].into(),
             ..Status::default()
         };
-        let mut world =
-            Self { state: StateMachine::new(), index: 0, status, here: nodes(&[1, 2, 4]), gone: nodes(&[3]) };
+        let mut world = Self {
+            state: StateMachine::new(),
+            index: 0,
+            status,
+            wanted: 3,
+            here: nodes(&[1, 2, 4]),
+            gone: nodes(&[3]),
+        };
         (1..=4).for_each(|node| world.register(node, Roles::ALL));
         world
     }
@@ -44,7 +51,8 @@ impl World {
 
     fn next(&self) -> Option<Change> {
         let members = self.state.members();
-        View { me: NodeId(1), status: &self.status, members, here: &self.here, gone: &self.gone }.next()
+        View { me: NodeId(1), wanted: self.wanted, status: &self.status, members, here: &self.here, gone: &self.gone }
+            .next()
     }
 }
 
@@ -101,4 +109,33 @@ fn a_replaced_node_is_forgotten() {
     assert_eq!(world.next(), Some(Change::Forget(DEAD)));
     world.apply(Command::Remove { node: DEAD });
     assert_eq!(world.next(), None);
+}
+
+#[test]
+fn more_vote_when_fewer_do_than_are_wanted() {
+    let mut world = World::new();
+    world.gone.clear();
+    world.register(5, Roles::ALL);
+    world.status.learners = [SPARE, NodeId(5)].into();
+    world.status.matched.insert(NodeId(5), Some(5_000));
+    world.here.extend([DEAD, NodeId(5)]);
+    assert_eq!(world.next(), None, "three are wanted");
+    world.wanted = 5;
+    assert_eq!(world.next(), Some(Change::Grow { voters: [1, 2, 3, 4, 5].map(NodeId).to_vec() }));
+    world.here.remove(&NodeId(5));
+    assert_eq!(world.next(), None, "four would be worse than three");
+
+    // After a recovery.
+    world.status.voters = [NodeId(1)].into();
+    world.status.learners = [NodeId(2)].into();
+    assert_eq!(world.next(), None, "two would be worse than one");
+    world.status.learners = [NodeId(2), SPARE].into();
+    assert_eq!(world.next(), Some(Change::Grow { voters: [1, 2, 4].map(NodeId).to_vec() }));
+    world.wanted = 1;
+    assert_eq!(world.next(), None);
+
+    // One of four that was the answer to a crash in between.
+    (world.status.voters, world.wanted) = ([NodeId(1), NodeId(2)].into(), 3);
+    world.status.learners = [SPARE].into();
+    assert_eq!(world.next(), Some(Change::Grow { voters: [1, 2, 4].map(NodeId).to_vec() }));
 }

@@ -3,6 +3,7 @@
 
 pub(crate) mod client;
 pub(crate) mod load;
+pub(crate) mod node;
 pub(crate) mod wire;
 
 use nix::sys::signal::kill;

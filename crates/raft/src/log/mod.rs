@@ -16,7 +16,7 @@ mod writer;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use enfilade_journal::JournalError;
@@ -25,6 +25,7 @@ use parking_lot::Mutex;
 use self::queue::Queue;
 use self::window::Window;
 use self::writer::WriterThread;
+use crate::BeforeWrite;
 use crate::types::{LogId, Vote};
 
 /// The log of one replica. Clones are handles to one log.
@@ -39,6 +40,7 @@ pub(crate) struct Shared {
     window: Mutex<Window>,
     kept: Mutex<Kept>,
     queue: Queue,
+    before_write: OnceLock<BeforeWrite>,
 }
 
 /// What is kept beside the entries.
@@ -64,6 +66,7 @@ impl LogStore {
             window: Mutex::new(recovered.window),
             kept: Mutex::new(recovered.kept.clone()),
             queue: Queue::new(),
+            before_write: OnceLock::new(),
         });
         let writer = WriterThread::new(shared.clone(), recovered.journal, recovered.kept, recovered.entry_max);
         let started = std::thread::Builder::new().name("raft-log".to_owned()).spawn(move || writer.run());
@@ -75,6 +78,11 @@ impl LogStore {
 }
 
 impl LogOwner {
+    /// What is called before each write from now on. Once.
+    pub(crate) fn before_write(&self, call: BeforeWrite) {
+        let _ = self.shared.before_write.set(call);
+    }
+
     /// Writes what waits and gives up the directory. Blocks.
     pub(crate) fn close(&self) {
         self.shared.queue.stop();

@@ -124,6 +124,9 @@ impl WriterThread {
         }
         let batch = std::mem::take(&mut self.batch);
         let place = self.journal.next_place();
+        if let Some(call) = self.shared.before_write.get() {
+            call();
+        }
         let records: Vec<&[u8]> = batch.records.iter().map(Vec::as_slice).collect();
         let written = self.journal.append_batch(&records);
         if written.is_ok() {

@@ -47,13 +47,27 @@ impl RaftNetworkFactory<Types> for Network {
     type Network = Peer;
 
     async fn new_client(&mut self, target: u64, _node: &EmptyNode) -> Peer {
-        Peer { to: NodeId(target), transport: self.transport.clone(), chunk_bytes: self.chunk_bytes }
+        self.peer(target, RaftCall::Append)
+    }
+
+    /// What goes this way is answered from memory: its answers must say nothing of the log. Openraft takes from them that
+    /// this node leads still, and when it was asked; what it sends without entries on the other way asks for the log.
+    async fn new_heartbeat_client(&mut self, target: u64, _node: &EmptyNode) -> Peer {
+        self.peer(target, RaftCall::Heartbeat)
+    }
+}
+
+impl Network {
+    fn peer(&self, to: u64, append: RaftCall) -> Peer {
+        Peer { to: NodeId(to), append, transport: self.transport.clone(), chunk_bytes: self.chunk_bytes }
     }
 }
 
 /// Another replica.
 pub(crate) struct Peer {
     to: NodeId,
+    /// How it is asked to append: [`RaftCall::Append`] or [`RaftCall::Heartbeat`].
+    append: RaftCall,
     transport: Arc<dyn Transport>,
     chunk_bytes: usize,
 }
@@ -86,7 +100,7 @@ impl Peer {
             entries: entries.iter().map(codec::entry_to).collect(),
             committed: committed.map(codec::log_id_to),
         };
-        let answer: pb::AppendResponse = self.call(RaftCall::Append, &asked, within).await?;
+        let answer: pb::AppendResponse = self.call(self.append, &asked, within).await?;
         wire::append_answered(answer).map_err(unreadable)
     }
 }

@@ -4,9 +4,11 @@ use std::io;
 use std::sync::Arc;
 
 use enfilade_registry::StateMachine;
+use enfilade_registry::watch::Recent;
 use futures::{Stream, TryStreamExt as _};
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{OptionalSend, RaftSnapshotBuilder};
+use tokio::sync::oneshot;
 
 use super::cut::Taken;
 use super::{Applied, State, StateError, file};
@@ -14,6 +16,9 @@ use crate::types::{Content, LogId, Snapshot, SnapshotMeta, StoredMembership, Typ
 
 /// Entries applied before other tasks get their turn.
 const TURN: usize = 8;
+
+/// How little the kernel prefers a snapshot's thread, as `nice` counts.
+const NICE: i32 = 10;
 
 /// Openraft's handle to the state.
 #[derive(Clone)]
@@ -66,7 +71,8 @@ impl RaftStateMachine<Types> for Machine {
             let digest = file::write(&state.snapshots, &meta, &snapshot)?;
             state.cuts.is_installed(file::index_of(&meta), digest, snapshot.registry.len());
             let (last, membership) = (meta.last_log_id, meta.last_membership);
-            state.replace(Applied { registry, origins: snapshot.origins, last, membership });
+            let recent = Recent::default();
+            state.replace(Applied { registry, origins: snapshot.origins, last, membership, recent });
             Ok(())
         })
         .await
@@ -102,6 +108,16 @@ impl RaftSnapshotBuilder<Types> for Builder {
     }
 }
 
+/// Runs on a thread of its own that the kernel prefers less than others. Those of the runtime may be preferred, because
+/// Raft's messages must not be late; a snapshot may take its time, and takes a lot of it.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, StateError> + Send + 'static) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?.map_err(io::Error::other)
+    let (done, result) = oneshot::channel();
+    let run = move || {
+        if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+            tracing::debug!(%error, "a snapshot takes as much time as requests do");
+        }
+        let _ = done.send(work());
+    };
+    std::thread::Builder::new().name("raft-snapshot".to_owned()).spawn(run)?;
+    result.await.map_err(|_| io::Error::other("the snapshot's thread panicked"))?.map_err(io::Error::other)
 }

@@ -6,6 +6,7 @@
 mod cut;
 mod file;
 mod machine;
+pub mod offline;
 mod origins;
 #[cfg(test)]
 mod tests;
@@ -14,6 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use enfilade_journal::{JournalError, Snapshots};
+use enfilade_registry::watch::Recent;
 use enfilade_registry::{Command, Ended, OnEnded, Outcome, Refusal, RestoreError, Run, SessionRecord, StateMachine};
 use openraft::EntryPayload;
 use parking_lot::RwLock;
@@ -31,7 +33,7 @@ use crate::types::{Batch, Entry, LogId, Proposal, StoredMembership};
 pub(crate) struct State {
     applied: RwLock<Applied>,
     index: watch::Sender<u64>,
-    pub(crate) pending: Pending,
+    pub(crate) pending: Arc<Pending>,
     on_ended: RwLock<Vec<OnEnded>>,
     snapshots: Snapshots,
     pub(crate) cuts: Cuts,
@@ -44,6 +46,8 @@ struct Applied {
     origins: Origins,
     last: Option<LogId>,
     membership: StoredMembership,
+    /// For those who watch.
+    recent: Recent,
 }
 
 /// Why a snapshot on the disk cannot be used.
@@ -91,10 +95,11 @@ impl State {
             cuts.is_durable(index, stored.digest, stored.content.registry.len());
         }
         let index = applied.last.map_or(0, |id| id.index);
+        applied.recent.restart(index);
         Ok(State {
             applied: RwLock::new(applied),
             index: watch::Sender::new(index),
-            pending: Pending::new(run),
+            pending: Arc::new(Pending::new(run)),
             on_ended: RwLock::default(),
             snapshots,
             cuts,
@@ -160,8 +165,21 @@ impl State {
             commands.collect::<Result<_, _>>().map_err(|why| ApplyError::Unreadable { index, why })?;
         let mut applied = self.applied.write();
         applied.last = Some(id);
-        let is_first = applied.origins.is_first(batch.origin, batch.seq);
-        Ok(is_first.then(|| applied.registry.apply_batch(index, &commands)))
+        if !applied.origins.is_first(batch.origin, batch.seq) {
+            return Ok(None);
+        }
+        let results = applied.registry.apply_batch(index, &commands);
+        // Who has a replica applies the batch itself.
+        let member = applied.registry.members().get(batch.origin.node);
+        let waits = member.is_none_or(|member| !member.roles.registry).then_some((batch.origin, batch.seq));
+        applied.recent.applied(index, &commands, &results, waits);
+        Ok(Some(results))
+    }
+
+    /// What a feed gives at this moment.
+    pub(crate) fn feed<T>(&self, give: impl FnOnce(&StateMachine, u64, &Recent) -> T) -> T {
+        let applied = self.applied.read();
+        give(&applied.registry, applied.last.map_or(0, |id| id.index), &applied.recent)
     }
 
     fn taken(&self) -> cut::Taken {
@@ -187,8 +205,9 @@ impl State {
     }
 
     /// Puts a state in the place of this one. What ended in between is told without knowing why.
-    fn replace(&self, new: Applied) {
+    fn replace(&self, mut new: Applied) {
         let index = new.last.map_or(0, |id| id.index);
+        new.recent.restart(index);
         let old = std::mem::replace(&mut *self.applied.write(), new);
         let gone: Vec<Ended> = {
             let applied = self.applied.read();

@@ -2,6 +2,7 @@
 //! many batches are under way as there may be, commands gather, and so load makes batches larger and not slower.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use enfilade_registry::{Command, Outcome, WriteError};
@@ -9,7 +10,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-use crate::core::Core;
+use super::way::Way;
 use crate::pending::Reply;
 use crate::types::Batch;
 
@@ -21,14 +22,14 @@ struct Job {
 
 /// Where callers hand in commands.
 pub(crate) struct Submitter {
-    core: Arc<Core>,
+    within: Duration,
     jobs: mpsc::Sender<Job>,
 }
 
 impl Submitter {
     /// Hands in a command and waits until this node has applied it.
     pub(crate) async fn submit(&self, command: &Command) -> Result<Outcome, WriteError> {
-        let until = Instant::now() + self.core.config.submit_within;
+        let until = Instant::now() + self.within;
         let bytes = Bytes::from(command.encode());
         let (reply, answer) = oneshot::channel();
         let answered = async {
@@ -41,7 +42,7 @@ impl Submitter {
 
 /// The task that makes batches.
 pub(crate) struct Batcher {
-    core: Arc<Core>,
+    way: Arc<Way>,
     jobs: mpsc::Receiver<Job>,
     /// A command that did not fit into the batch before.
     left: Option<Job>,
@@ -49,13 +50,14 @@ pub(crate) struct Batcher {
 }
 
 impl Batcher {
-    pub(crate) fn new(core: Arc<Core>) -> (Submitter, Batcher) {
-        let (sender, jobs) = mpsc::channel(core.config.queue_max.max(1));
-        (Submitter { core: core.clone(), jobs: sender }, Batcher { core, jobs, left: None, seq: 0 })
+    pub(crate) fn new(way: Way) -> (Submitter, Batcher) {
+        let (sender, jobs) = mpsc::channel(way.submitting.queue_max.max(1));
+        let submitter = Submitter { within: way.submitting.within, jobs: sender };
+        (submitter, Batcher { way: Arc::new(way), jobs, left: None, seq: 0 })
     }
 
     pub(crate) async fn run(mut self) {
-        let places = Arc::new(Semaphore::new(self.core.config.batches_in_flight_max.max(1)));
+        let places = Arc::new(Semaphore::new(self.way.submitting.batches_in_flight_max.max(1)));
         // Those under way end with this task.
         let mut under_way = JoinSet::new();
         while let Some(first) = self.next().await {
@@ -64,9 +66,9 @@ impl Batcher {
             // Callers that are ready to submit get in as well.
             tokio::task::yield_now().await;
             let batch = self.gather(first);
-            let core = self.core.clone();
+            let way = self.way.clone();
             under_way.spawn(async move {
-                core.deliver(batch).await;
+                way.deliver(batch).await;
                 drop(place);
             });
             while under_way.try_join_next().is_some() {}
@@ -81,7 +83,7 @@ impl Batcher {
     }
 
     fn gather(&mut self, first: Job) -> Arc<Batch> {
-        let (commands_max, bytes_max) = (self.core.config.batch_commands_max, self.core.config.batch_bytes_max);
+        let (commands_max, bytes_max) = (self.way.submitting.batch_commands_max, self.way.submitting.batch_bytes_max);
         let mut bytes = first.bytes.len();
         let mut commands = vec![first.bytes];
         let mut replies = vec![first.reply];
@@ -96,7 +98,7 @@ impl Batcher {
             replies.push(job.reply);
         }
         self.seq += 1;
-        self.core.state.pending.add(self.seq, replies);
-        Arc::new(Batch { origin: self.core.config.run, seq: self.seq, commands })
+        self.way.pending.add(self.seq, replies);
+        Arc::new(Batch { origin: self.way.run, seq: self.seq, commands })
     }
 }

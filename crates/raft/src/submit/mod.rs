@@ -6,5 +6,7 @@
 
 mod batcher;
 mod deliver;
+mod way;
 
 pub(crate) use self::batcher::{Batcher, Submitter};
+pub(crate) use self::way::{Lead, Way};

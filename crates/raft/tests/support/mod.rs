@@ -12,7 +12,7 @@ use enfilade_registry::{
     BoxFuture, Command, Generation, NewSession, NodeId, Outcome, Reader as _, Run, SessionId, SessionKeys, Slot,
     WriteError, Writer as _,
 };
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use tempfile::TempDir;
 use tokio::time::timeout;
 
@@ -46,7 +46,13 @@ impl Net {
         self.cut.lock().clear();
     }
 
-    async fn pass(&self, from: NodeId, to: NodeId) {
+    /// The replica of a node that runs.
+    pub(crate) fn replica(&self, node: NodeId) -> Option<Arc<Raft>> {
+        self.nodes.lock().get(&node).and_then(Weak::upgrade)
+    }
+
+    /// Resolves if something passes now.
+    pub(crate) async fn pass(&self, from: NodeId, to: NodeId) {
         if self.cut.lock().contains(&(from, to)) {
             pending::<()>().await;
         }
@@ -84,6 +90,26 @@ impl Transport for Link {
     }
 }
 
+/// A disk that can be made to stand still.
+#[derive(Default)]
+pub(crate) struct Disk {
+    still: Mutex<bool>,
+    moved: Condvar,
+}
+
+impl Disk {
+    /// From now on writes wait, or none does any more.
+    pub(crate) fn stand_still(&self, still: bool) {
+        *self.still.lock() = still;
+        self.moved.notify_all();
+    }
+
+    fn before_write(&self) {
+        // A test that failed must end all the same.
+        self.moved.wait_while_for(&mut self.still.lock(), |still| *still, WITHIN);
+    }
+}
+
 /// Replicas with their directories.
 pub(crate) struct Group {
     pub(crate) net: Arc<Net>,
@@ -91,6 +117,7 @@ pub(crate) struct Group {
     dirs: BTreeMap<NodeId, TempDir>,
     generations: BTreeMap<NodeId, u64>,
     nodes: BTreeMap<NodeId, Arc<Raft>>,
+    disks: BTreeMap<NodeId, Arc<Disk>>,
 }
 
 impl Group {
@@ -102,6 +129,7 @@ impl Group {
             dirs: BTreeMap::new(),
             generations: BTreeMap::new(),
             nodes: BTreeMap::new(),
+            disks: BTreeMap::new(),
         };
         for node in 1..=count {
             group.start(node).await;
@@ -129,11 +157,18 @@ impl Group {
         *generation += 1;
         let run = Run { node: id, generation: Generation(*generation) };
         let mut config = Config::new(dir.path(), run, Arc::new(Link { net: self.net.clone(), me: id }));
+        let disk = self.disks.entry(id).or_default().clone();
+        config.before_write = Some(Arc::new(move || disk.before_write()));
         (self.configure)(&mut config);
         let raft = Arc::new(Raft::open(config).await?);
         self.net.nodes.lock().insert(id, Arc::downgrade(&raft));
         self.nodes.insert(id, raft.clone());
         Ok(raft)
+    }
+
+    /// The directory of a node, which may be new.
+    pub(crate) fn dir(&mut self, node: NodeId) -> std::path::PathBuf {
+        self.dirs.entry(node).or_insert_with(|| tempfile::tempdir().expect("a directory")).path().to_owned()
     }
 
     /// Stops a node. Its directory stays.
@@ -152,6 +187,15 @@ impl Group {
 
     pub(crate) fn node(&self, node: u64) -> Arc<Raft> {
         self.nodes[&NodeId(node)].clone()
+    }
+
+    pub(crate) fn disk(&self, node: NodeId) -> &Disk {
+        &self.disks[&node]
+    }
+
+    /// The disks of all nodes stand still, or move again.
+    pub(crate) fn stand_still(&self, still: bool) {
+        self.disks.values().for_each(|disk| disk.stand_still(still));
     }
 
     pub(crate) fn running(&self) -> Vec<NodeId> {
@@ -201,6 +245,12 @@ impl Group {
             digests.insert(raft.read(|state| state.digest()));
         }
         assert_eq!(digests.len(), 1, "all states are equal");
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.stand_still(false);
     }
 }
 

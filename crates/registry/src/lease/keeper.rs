@@ -184,7 +184,8 @@ impl Keeper {
         Round(self.rounds)
     }
 
-    /// The quorum confirmed `round`, and this node has applied `applied`, which is at least the round's index.
+    /// The quorum confirmed `round`, and this node has applied at least the round's index. `applied` is the last index up
+    /// to there that changed a slot.
     ///
     /// # Errors
     /// Something came between, or the round proves nothing about this receipt: no acknowledgement.

@@ -30,6 +30,6 @@ pub struct Heartbeat {
 pub struct Ack {
     /// The heartbeat that it answers.
     pub seq: u64,
-    /// The node may act once it has applied this index.
+    /// The node may act once it has applied this index: that of the last change of any slot.
     pub applied: u64,
 }

@@ -7,8 +7,10 @@ mod lease;
 mod lease_properties;
 mod members;
 mod plan;
+mod refound;
 mod slot_properties;
 mod slots;
+mod versions;
 mod world;
 
 use enfilade_registry::{Command, Generation, NodeId, Outcome, Refusal, Roles, Run, Slot, SlotRecord, StateMachine};

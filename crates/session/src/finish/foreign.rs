@@ -49,6 +49,11 @@ impl Back {
         true
     }
 
+    /// Whether the former owner has yet to begin.
+    pub(crate) fn is_expected(&self) -> bool {
+        *self.stage.borrow() == Stage::Expected
+    }
+
     /// Resolves when nothing comes from the former owner any more, or it never came.
     pub(crate) async fn over(&self) {
         let mut stage = self.stage.subscribe();
@@ -97,9 +102,25 @@ impl Foreign {
         Self { back, node }
     }
 
+    /// Where its calls are: in a session of this node, or in one of a slot that was moved on, whose calls this node
+    /// finishes by passing on what it hears.
     fn live(&self, session: &SessionId) -> Option<Arc<Live>> {
-        let of_slot = self.node.lives.of(self.back.fence.slot);
-        of_slot.get(session).filter(|live| live.came_with(&self.back)).cloned()
+        let here = self.node.lives.of(self.back.fence.slot).get(session).cloned();
+        // A session that is moved on at this moment is found there, because it is there before it is not here.
+        here.filter(|live| live.came_with(&self.back)).or_else(|| self.passed_on(session))
+    }
+
+    fn passed_on(&self, session: &SessionId) -> Option<Arc<Live>> {
+        let finishing = self.node.finishing.lock();
+        let calls = finishing.iter().filter_map(std::sync::Weak::upgrade);
+        calls.filter_map(|calls| calls.live(session)).find(|live| live.came_with(&self.back))
+    }
+
+    /// Whether some of the calls were moved on to another node, which hears of them through this one.
+    #[must_use]
+    pub fn is_passed_on(&self) -> bool {
+        let finishing = self.node.finishing.lock();
+        finishing.iter().filter_map(std::sync::Weak::upgrade).any(|calls| calls.came_with(&self.back))
     }
 
     /// The former owner says something of a call.

@@ -2,7 +2,8 @@
 //! new owner, who puts it on the streams that it got with the move.
 //!
 //! Here is the former owner's side, [`Finishing`]; the new owner's is [`Foreign`]. How they reach each other is not known
-//! here. Rule: only calls that have a numbered stream are handed over, so that their clients go on reading elsewhere.
+//! here. Rule: only calls that have a numbered stream are handed over, so that their clients go on reading elsewhere. A
+//! slot may be moved on while calls are finished for it: then its former owner is the latter's and the next one's.
 
 mod foreign;
 mod outbox;
@@ -58,6 +59,16 @@ impl Calls {
         if let Some(live) = self.lives.get(session) {
             live.suspend();
         }
+    }
+
+    /// The session, if calls of it are among these.
+    fn live(&self, session: &SessionId) -> Option<Arc<Live>> {
+        self.lives.get(session).cloned()
+    }
+
+    /// Whether another node finishes some of them for this one.
+    fn came_with(&self, back: &Arc<Back>) -> bool {
+        self.lives.values().any(|live| live.came_with(back) && live.has_foreign())
     }
 
     fn are_over(&self) -> bool {

@@ -1,14 +1,19 @@
-//! Batches, which only sessions of 2025-03-26 may send: one stream carries the answers of all requests in one.
+//! JSON-RPC batches (2025-03-26): each message is dealt with as if it had come alone, and one stream answers all
+//! requests in one. It is there from the beginning, so that another node can go on with a batch that is under way.
 
-use super::{Handling, stream_reply};
+use super::{Handling, legacy_error, stream_reply};
 use crate::call::Counted;
 use crate::copy::OpenCall;
 use crate::live::Live;
-use crate::owner::{Reply, outcome_unknown};
+use crate::node::Node;
+use crate::owner::{Caller, Reply, ServerId};
+use crate::run;
 use crate::stream::Stream;
-use enfilade_mcp::envelope::{Kind, Refusal};
+use bytes::Bytes;
+use enfilade_mcp::envelope::{Kind, Refusal, Request};
 use enfilade_mcp::method::Method;
-use enfilade_mcp::{Envelope, Id, RpcError, json};
+use enfilade_mcp::{Envelope, RpcError, json};
+use futures::StreamExt;
 use std::sync::Arc;
 
 /// Most messages of one batch.
@@ -35,26 +40,22 @@ impl Handling<'_> {
             }
             return Reply::Accepted;
         }
-        let batch = Counted::new(&live.batches);
+        // It runs to its end whether its client stays or not, so it needs what it works with for itself.
+        let Some(node) = self.node.me.upgrade() else { return Reply::Status(503) };
         let calls = elements.iter().flatten().filter_map(|envelope| self.open_call(envelope)).collect();
-        let mut replies = Vec::new();
-        let mut elements = elements.into_iter().peekable();
-        while elements.peek().is_some() {
-            let mut some = Vec::with_capacity(AT_A_TIME);
-            for element in elements.by_ref().take(AT_A_TIME) {
-                some.push(self.element(live, element));
-            }
-            replies.extend(futures::future::join_all(some).await);
-        }
-        let stream = live.streams.open(calls);
-        let (live, join) = (live.clone(), stream.clone());
-        self.node.tasks.spawn(async move {
-            let joined = replies.into_iter().flatten().map(|reply| drain(reply, &join));
-            futures::future::join_all(joined).await;
-            live.streams.close(&join);
-            drop(batch);
-        });
-        stream_reply(&stream)
+        let stream = live.streams().open(calls);
+        let reply = stream_reply(&stream);
+        let batch = Batch {
+            node,
+            server: self.caller.server,
+            principal: self.caller.principal.to_owned(),
+            text: text.to_owned(),
+            live: live.clone(),
+            stream,
+            counted: Counted::new(live.batches()),
+        };
+        self.node.tasks.spawn(batch.run());
+        reply
     }
 
     /// A request as the second knows it.
@@ -64,52 +65,99 @@ impl Handling<'_> {
         Some(OpenCall { id: request.id.as_json().into(), safe })
     }
 
-    async fn element(self, live: &Arc<Live>, element: Result<Envelope<'_>, Refusal>) -> Option<Reply> {
-        match element {
+    async fn element(self, live: &Arc<Live>, element: Result<Envelope<'_>, Refusal>, stream: &Arc<Stream>) {
+        let answer = match &element {
+            Err(refusal) => Some(refusal.error.message(refusal.id.as_ref()).into()),
             Ok(envelope) => match &envelope.kind {
-                Kind::Request(request) if request.method == Method::Initialize.as_str() => {
-                    let error = RpcError::invalid_request("initialize must not be part of a batch");
-                    Some(Reply::error(200, Some(&request.id), &error))
-                }
+                Kind::Request(request) => self.request(live, envelope, request, stream).await,
                 _ => {
-                    let reply = self.legacy(live, &envelope).await;
-                    self.open_call(&envelope).map(|call| told(reply, call))
+                    self.legacy(live, envelope).await;
+                    None
                 }
             },
-            Err(refusal) => Some(Reply::error(200, refusal.id.as_ref(), &refusal.error)),
+        };
+        if let Some(answer) = answer {
+            stream.send_answer(answer);
         }
+    }
+
+    /// The answer to a request; nothing when it is on the stream, or when there is none.
+    async fn request(
+        self,
+        live: &Arc<Live>,
+        envelope: &Envelope<'_>,
+        request: &Request<'_>,
+        stream: &Arc<Stream>,
+    ) -> Option<Bytes> {
+        let method = Method::parse(&request.method);
+        let fail = |error: &RpcError| Some(error.message(Some(&request.id)).into());
+        if method == Some(Method::Initialize) {
+            return fail(&RpcError::invalid_request("initialize must not be part of a batch"));
+        }
+        if let Some(reply) = self.answered_here(live, request, method).await {
+            return match reply {
+                Reply::Message { body, .. } => Some(body),
+                _ => None,
+            };
+        }
+        let entered = match live.enter(&request.id, self.node.limits.calls_per_session_max) {
+            Ok(entered) => entered,
+            Err(why) => return fail(&RpcError::invalid_request(why)),
+        };
+        entered.streams();
+        let planned = tokio::select! {
+            biased;
+            planned = self.plan(envelope, request, method, super::Asker::Session(live, entered.cancelled())) => planned,
+            () = entered.cancelled().cancelled() => return None,
+        };
+        let plan = match planned {
+            Ok(plan) => plan,
+            Err(error) => return fail(&legacy_error(error, method)),
+        };
+        entered.planned(&plan);
+        plan.outlet.open(stream);
+        run::whole(&plan, stream).await;
+        None
+    }
+}
+
+/// A batch under way.
+struct Batch {
+    node: Arc<Node>,
+    server: ServerId,
+    principal: String,
+    text: String,
+    live: Arc<Live>,
+    stream: Arc<Stream>,
+    counted: Counted,
+}
+
+impl Batch {
+    async fn run(self) {
+        let Self { node, server, principal, text, live, stream, counted } = self;
+        // However this ends: a client would wait for ever.
+        let closing = Closing { live: &live, stream: &stream };
+        let handling = Handling::new(&node, Caller { server, principal: &principal });
+        let elements = json::elements(&text).map(Envelope::of_text);
+        let each = futures::stream::iter(elements);
+        each.for_each_concurrent(AT_A_TIME, |element| handling.element(&live, element, &stream)).await;
+        drop(closing);
+        drop(counted);
+        live.gate.nudge();
+    }
+}
+
+struct Closing<'a> {
+    live: &'a Live,
+    stream: &'a Stream,
+}
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        self.live.streams().close(self.stream);
     }
 }
 
 fn is_request(envelope: &Envelope<'_>) -> bool {
     matches!(envelope.kind, Kind::Request(_))
-}
-
-/// Within a batch an element cannot be sent elsewhere: what was not served is an error of its own.
-fn told(reply: Reply, call: OpenCall) -> Reply {
-    let error = match reply {
-        Reply::NotServed(why) => RpcError::gateway(true, why.to_string()),
-        Reply::Lost => outcome_unknown(call.safe),
-        reply => return reply,
-    };
-    Reply::error(200, Id::from_json(&call.id).as_ref(), &error)
-}
-
-/// Writes what a reply holds into a stream.
-async fn drain(reply: Reply, into: &Stream) {
-    match reply {
-        Reply::Message { body, .. } => {
-            into.send_answer(body);
-        }
-        Reply::Events { mut stream, .. } => {
-            while let Some(event) = stream.next().await {
-                match Envelope::parse(&event.data).map(|envelope| envelope.kind) {
-                    Ok(Kind::Response(_)) => into.send_answer(event.data),
-                    _ if event.data.is_empty() => true,
-                    _ => into.send(event.data),
-                };
-            }
-        }
-        Reply::Accepted | Reply::Status(_) | Reply::NotServed(_) | Reply::Lost => {}
-    }
 }

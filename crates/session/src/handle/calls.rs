@@ -80,7 +80,7 @@ impl Handling<'_> {
                 if plan.was_sent() { Reply::Lost } else { Reply::NotServed(NotServed::NotOwner) }
             }
             first => {
-                let stream = live.streams.open(vec![plan.open_call()]);
+                let stream = live.streams().open(vec![plan.open_call()]);
                 plan.outlet.open(&stream);
                 call.go_on(first, stream.clone());
                 stream_reply(&stream)
@@ -234,9 +234,9 @@ impl Asker<'_> {
                 translate::edit_progress_token(splice, text, params, token);
             }
             (Self::Session(live, _), Era::Modern) => {
-                let level = live.log_level.lock().clone();
+                let level = live.log_level();
                 let client = ClientMeta {
-                    info: Some(&live.record.client_info).map(|info| &**info).filter(|info| *info != "{}"),
+                    info: Some(live.record.client_info()).map(|info| &**info).filter(|info| *info != "{}"),
                     // What a legacy client can be asked for is not translated yet, so nothing is declared.
                     capabilities: "{}",
                     log_level: level.as_deref(),

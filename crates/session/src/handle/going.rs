@@ -77,14 +77,7 @@ async fn to_the_end(plan: &Arc<Plan>, first: Option<First>, pending: Option<Pend
         (None, Some(pending)) => pending.await,
         (None, None) => First::Cancelled,
     };
-    match first {
-        First::Answered(answer) => run::deliver(plan, answer, stream),
-        First::Cancelled | First::Lost => {}
-        First::Streaming(message, rest) => {
-            stream.send(message);
-            run::rest(plan, rest, stream).await;
-        }
-    }
+    run::go_on(plan, first, stream).await;
 }
 
 struct Closing {
@@ -95,7 +88,9 @@ struct Closing {
 impl Drop for Closing {
     fn drop(&mut self) {
         match self.plan.live() {
-            Some(live) => live.streams.close(&self.stream),
+            // The slot is another node's, where what is open here is ended for its client: it must not be told as complete.
+            Some(_) if self.plan.is_lost() => self.stream.finish(),
+            Some(live) => live.streams().close(&self.stream),
             None => self.stream.finish(),
         }
     }
@@ -107,7 +102,7 @@ impl Drop for Going<'_> {
             return;
         }
         if let Some(live) = self.plan.live() {
-            let stream = live.streams.open(vec![self.plan.open_call()]);
+            let stream = live.streams().open(vec![self.plan.open_call()]);
             self.plan.outlet.open(&stream);
             self.go_on(None, stream);
         } else if !self.plan.drop_cancels() {

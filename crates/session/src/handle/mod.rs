@@ -126,9 +126,19 @@ impl<'a> Handling<'a> {
 
     async fn legacy_request(self, live: &Arc<Live>, envelope: &Envelope<'_>, request: &Request<'_>) -> Reply {
         let method = Method::parse(&request.method);
+        match self.answered_here(live, request, method).await {
+            // What was set or subscribed may be set again: for that it counts as not sent.
+            Some(reply) => live.gate.seal(reply, false).await,
+            None => self.legacy_call(live, envelope, request, method).await,
+        }
+    }
+
+    /// The reply to a request that the gateway answers itself; it has yet to pass the session's gate. Nothing for one that
+    /// goes to an upstream.
+    async fn answered_here(self, live: &Arc<Live>, request: &Request<'_>, method: Option<Method>) -> Option<Reply> {
         let done = |result: &str| Reply::message(result_message(&request.id, result));
         let fail = |error: &RpcError| Reply::error(200, Some(&request.id), error);
-        let reply = match method {
+        Some(match method {
             Some(Method::Ping) => done("{}"),
             Some(Method::SetLevel) => match self.set_level(live, request).await {
                 Ok(()) => done("{}"),
@@ -146,10 +156,8 @@ impl<'a> Handling<'a> {
                 let viewer = live.viewer();
                 self.list(request, method, live.version, &viewer).await
             }
-            method => return self.legacy_call(live, envelope, request, method).await,
-        };
-        // What was set or subscribed may be set again: for that it counts as not sent.
-        live.gate.seal(reply, false).await
+            _ => return None,
+        })
     }
 
     async fn list(self, request: &Request<'_>, method: Method, version: Version, viewer: &Viewer) -> Reply {
@@ -204,7 +212,7 @@ impl<'a> Handling<'a> {
 
 /// GET: the general stream, or the rest of the stream that an event was part of.
 pub(crate) fn open_stream(live: &Arc<Live>, last_event_id: Option<&str>) -> Reply {
-    let Some(last) = last_event_id.filter(|_| live.version.has_event_ids()) else {
+    let Some(last) = last_event_id else {
         return stream_reply(live.general());
     };
     let gone = || {
@@ -212,7 +220,7 @@ pub(crate) fn open_stream(live: &Arc<Live>, last_event_id: Option<&str>) -> Repl
         Reply::error(400, None, &error)
     };
     let Some(id) = EventId::parse(last) else { return gone() };
-    let reader = match live.streams.get(id) {
+    let reader = match live.streams().get(id) {
         Some(stream) => stream.attach(Some(id.seq)),
         // Events of an earlier owner are gone; what comes on the general stream from now on is not.
         None => (id.stream == 0).then(|| live.general().attach(None)).flatten(),

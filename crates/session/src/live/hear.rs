@@ -26,7 +26,7 @@ pub(super) async fn run(live: Weak<Live>, at: usize, peer: Arc<dyn Peer>, mut me
         live.hear(at, &peer, &message).await;
     }
     if let Some(live) = live.upgrade() {
-        live.questions.end_of_peer(&peer);
+        live.questions().end_of_peer(&peer);
     }
 }
 
@@ -61,7 +61,7 @@ impl Live {
     /// A question goes to the general stream if somebody reads it, else to the only call in flight there (BRIDGE.md 6).
     async fn hear_question(self: &Arc<Self>, at: usize, peer: &Arc<dyn Peer>, text: &str, request: &Request<'_>) {
         let only = self.only_call(at);
-        let heard = self.general().is_attached();
+        let heard = self.is_heard();
         let question = match (&only, heard) {
             (None, false) => Err(refusal(&request.id)),
             (only, _) => self.ask_client(peer, text, request, only.as_ref().map(|plan| plan.upstream_id)),
@@ -123,7 +123,7 @@ impl Live {
     /// The upstream withdraws a question: the client hears of it under the number that it knows.
     pub(crate) fn map_cancelled(&self, peer: &Arc<dyn Peer>, text: &str, params: Option<&str>) -> Option<Bytes> {
         let raw = json::get(params?, "requestId")?;
-        let number = self.questions.withdraw(peer, &Id::from_json(raw)?)?;
+        let number = self.questions().withdraw(peer, &Id::from_json(raw)?)?;
         Some(Splice::new(text).replace(raw, number.to_string()).finish().into())
     }
 
@@ -146,7 +146,7 @@ impl Live {
             call,
             asked: Instant::now(),
         };
-        let Ok(number) = self.questions.open(question) else { return Err(refusal(&request.id)) };
+        let Ok(number) = self.questions().open(question) else { return Err(refusal(&request.id)) };
         let mut splice = Splice::new(text);
         splice.replace(request.id_text, number.to_string());
         if let Some(token) = token {
@@ -162,7 +162,7 @@ impl Live {
         if self.gate.pass_within(HOLD_MAX).await.is_err() {
             return false;
         }
-        let Some(question) = id.as_number().and_then(|number| self.questions.close(number)) else {
+        let Some(question) = id.as_number().and_then(|number| self.questions().close(number)) else {
             self.aside(Said::Message(Bytes::copy_from_slice(text.as_bytes())));
             return true;
         };
@@ -176,7 +176,7 @@ impl Live {
 
     /// Refuses questions that the client has not answered for a long time.
     pub(crate) async fn refuse_late_questions(&self) {
-        for question in self.questions.expire() {
+        for question in self.made().iter().flat_map(|parts| parts.questions.expire()) {
             self.send_to(&*question.peer, refusal(&question.id)).await;
         }
     }
@@ -185,7 +185,7 @@ impl Live {
     pub(crate) async fn tell_upstreams(&self, text: &str, notification: &Notification<'_>) {
         if notification.method == "notifications/progress" {
             let token = notification.params.and_then(|params| json::get(params, "progressToken"));
-            let asked = token.and_then(|token| Some((token, self.questions.token(token.parse().ok()?)?)));
+            let asked = token.and_then(|token| Some((token, self.questions().token(token.parse().ok()?)?)));
             if let Some((token, (peer, theirs))) = asked {
                 self.send_to(&*peer, Splice::new(text).replace(token, theirs).finish().into()).await;
             } else {

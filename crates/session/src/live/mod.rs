@@ -4,6 +4,7 @@
 
 mod hear;
 mod moving;
+mod parts;
 mod questions;
 mod streams;
 mod upstreams;
@@ -12,25 +13,20 @@ use crate::call::Plan;
 use crate::copy::SessionCopy;
 use crate::finish::{Back, Said};
 use crate::gate::Gate;
-use crate::lists::ListKind;
-use crate::stream::Stream;
-use crate::topics::{Registration, Subscriber, notification};
 use crate::view::View;
-use crate::viewer::{Scope, Viewer};
 use enfilade_mcp::{Id, Version};
 use enfilade_registry::{SessionId, SessionRecord, Writer};
 pub(crate) use hear::send;
 use parking_lot::Mutex;
+use parts::Parts;
 use questions::{Question, Questions};
-use std::collections::{BTreeSet, HashMap};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use streams::Streams;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use upstreams::Binding;
 
 /// A session that is in use.
 pub(crate) struct Live {
@@ -42,22 +38,12 @@ pub(crate) struct Live {
     pub(crate) gate: Arc<Gate>,
     writer: Arc<dyn Writer>,
     tasks: TaskTracker,
-    bindings: Vec<Binding>,
-    pub(crate) streams: Streams,
-    pub(crate) questions: Questions,
-    calls: Mutex<HashMap<Id, InFlight>>,
-    /// Batches under way: their calls share a stream, and are not handed over.
-    pub(crate) batches: Arc<AtomicUsize>,
     /// To the former owner, which finishes calls that came with a move.
     back: Option<Arc<Back>>,
-    /// Streams of those calls.
-    came: Vec<u64>,
-    pub(crate) log_level: Mutex<Option<Arc<str>>>,
-    /// What the client declared that it can do.
-    pub(crate) scope: Scope,
-    /// Resources that the client watches through its own upstream sessions, by the URIs that it knows.
-    watched: Mutex<BTreeSet<Arc<str>>>,
-    registration: Registration,
+    parts: OnceLock<Box<Parts>>,
+    /// The first change of lists that its client must hear of ([`crate::topics::Hub::next_change`]); 0 when it is to look
+    /// at all lists again.
+    heard: AtomicU64,
     used: Mutex<Instant>,
     ended: AtomicBool,
 }
@@ -106,14 +92,18 @@ impl Entered {
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        let mut calls = self.live.calls.lock();
+        let mut calls = self.live.parts().calls.lock();
         // One that took its place stays.
         if calls.get(&self.id).is_some_and(|call| Arc::ptr_eq(&call.plan, &self.call.plan)) {
             calls.remove(&self.id);
         }
+        if calls.is_empty() {
+            // A session that waits keeps no room for calls.
+            calls.shrink_to_fit();
+        }
         drop(calls);
         if let Some(plan) = self.call.plan.get() {
-            self.live.questions.end_of(plan.upstream_id);
+            self.live.questions().end_of(plan.upstream_id);
         }
         self.live.gate.nudge();
     }
@@ -129,52 +119,31 @@ impl Live {
         gate: Arc<Gate>,
         (copy, back): (Option<SessionCopy>, Option<Arc<Back>>),
     ) -> Arc<Self> {
-        let version = Version::parse(&record.version).unwrap_or(Version::LEGACY_LATEST);
-        let streams = match copy {
-            Some(copy) => Streams::restored(version, gate.clone(), copy),
-            None => Streams::new(version, gate.clone()),
-        };
-        let subscriber = Subscriber {
-            stream: Arc::downgrade(streams.general()),
-            sites: view.indexes.clone(),
-            lists: ListKind::ALL.to_vec(),
-            listen_id: None,
-        };
-        let hub = view.sites[0].hub.clone();
-        Arc::new(Self {
+        let version = Version::parse(record.version()).unwrap_or(Version::LEGACY_LATEST);
+        let live = Arc::new(Self {
             id: record.id,
             version,
-            bindings: view.sites.iter().map(|_| Binding::default()).collect(),
-            questions: Questions::default(),
-            calls: Mutex::new(if back.is_some() { moving::foreign(&streams) } else { HashMap::new() }),
-            batches: Arc::default(),
-            came: back.iter().flat_map(|_| streams.unfinished()).map(|stream| stream.id()).collect(),
             back,
-            log_level: Mutex::new(record.log_level.clone()),
-            scope: Scope::of(&record.capabilities),
-            watched: Mutex::new(record.subscriptions.iter().cloned().collect()),
-            registration: hub.register(subscriber),
+            parts: OnceLock::new(),
+            heard: AtomicU64::new(view.sites[0].hub.next_change()),
             used: Mutex::new(Instant::now()),
             ended: AtomicBool::new(false),
-            streams,
             view,
             record,
             gate,
             writer,
             tasks,
-        })
-    }
-
-    pub(crate) fn viewer(self: &Arc<Self>) -> Viewer {
-        Viewer { scope: self.scope.clone(), live: Some(self.clone()) }
-    }
-
-    pub(crate) fn subscriber_id(&self) -> u64 {
-        self.registration.id
-    }
-
-    pub(crate) fn general(&self) -> &Arc<Stream> {
-        self.streams.general()
+        });
+        if let Some(copy) = copy {
+            let (streams, general) = Streams::restored(version, live.gate.clone(), copy);
+            let parts = Parts::new(&live, streams, live.back.is_some());
+            // Nobody else has the session yet.
+            let _ = live.parts.set(Box::new(parts));
+            if let Some(general) = general {
+                live.joined(Some(general));
+            }
+        }
+        live
     }
 
     pub(crate) fn touch(&self) {
@@ -187,7 +156,7 @@ impl Live {
 
     /// True while calls are in flight or the client reads a stream.
     pub(crate) fn is_busy(&self) -> bool {
-        !self.calls.lock().is_empty() || self.general().is_attached()
+        self.made().is_some_and(|parts| !parts.calls.lock().is_empty()) || self.is_heard()
     }
 
     /// Notes a request.
@@ -195,7 +164,7 @@ impl Live {
     /// # Errors
     /// Its id is in use, or there are too many.
     pub(crate) fn enter(self: &Arc<Self>, id: &Id, most: usize) -> Result<Entered, &'static str> {
-        let mut calls = self.calls.lock();
+        let mut calls = self.parts().calls.lock();
         if calls.len() >= most {
             return Err("too many requests of this session are in flight; wait for answers");
         }
@@ -209,7 +178,7 @@ impl Live {
 
     /// The client does not want the answer to `id` any more.
     pub(crate) fn cancel(&self, id: &Id) {
-        let call = self.calls.lock().get(id).cloned();
+        let call = self.parts().calls.lock().get(id).cloned();
         match call {
             Some(InFlight { foreign: Some(_), .. }) => self.aside(Said::Cancel(id.as_json().into())),
             Some(call) => call.cancelled.cancel(),
@@ -220,39 +189,33 @@ impl Live {
     /// The same request comes again, because the edge lost the first: whatever that still does, nobody waits for it.
     pub(crate) fn supersede(&self, id: &Id) {
         self.cancel(id);
-        self.calls.lock().remove(id);
+        self.parts().calls.lock().remove(id);
     }
 
     /// A call that is in flight, by a property of its plan.
     fn call(&self, is_it: impl Fn(&Plan) -> bool) -> Option<Arc<Plan>> {
-        self.calls.lock().values().filter_map(|call| call.plan.get()).find(|plan| is_it(plan)).cloned()
+        self.parts().calls.lock().values().filter_map(|call| call.plan.get()).find(|plan| is_it(plan)).cloned()
     }
 
     /// The call that is in flight at an upstream, when it is the only one.
     fn only_call(&self, at: usize) -> Option<Arc<Plan>> {
-        let calls = self.calls.lock();
+        let calls = self.parts().calls.lock();
         let mut there = calls.values().filter_map(|call| call.plan.get()).filter(|plan| plan.at == at);
         let only = there.next()?;
         there.next().is_none().then(|| only.clone())
     }
 
-    /// The calls in flight.
+    /// The calls in flight; a batch is one more than its calls.
     pub(crate) fn in_flight(&self) -> usize {
-        self.calls.lock().len()
+        self.made().map_or(0, |parts| parts.calls.lock().len() + parts.batches.load(Ordering::Acquire))
     }
 
     /// What was announced before the session was taken up is not known here: its client is to look again.
     pub(crate) fn announce_gap(&self) {
-        for uri in &self.record.subscriptions {
+        for uri in self.record.subscriptions() {
             self.updated(uri);
         }
-        for kind in ListKind::ALL {
-            let path = [kind.capability(), "listChanged"];
-            let can = self.view.single().and_then(|site| site.up()).is_none_or(|up| up.profile.declares(&path));
-            if can {
-                self.general().notice(kind.changed(), notification(kind.changed(), "", None));
-            }
-        }
+        self.announce_lists();
     }
 
     /// Ends what is here but leaves the session's record, and its sessions at HTTP upstreams, to be taken up again. A
@@ -260,8 +223,10 @@ impl Live {
     pub(crate) fn suspend(&self) {
         self.gate.silence();
         self.ended.store(true, Ordering::Release);
-        self.calls.lock().values().for_each(|call| call.cancelled.cancel());
-        self.streams.finish();
+        if let Some(parts) = self.made() {
+            parts.calls.lock().values().for_each(|call| call.cancelled.cancel());
+            parts.streams.finish();
+        }
     }
 
     /// The slot is another node's: everything here ends without another word to client, upstream or second.
@@ -276,5 +241,17 @@ impl Live {
         self.gate.end();
         self.suspend();
         self.close_upstreams(|_| true).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_that_is_not_used_is_small() {
+        // There are very many; the rest is made at first need.
+        assert!(size_of::<Live>() <= 160, "{} bytes", size_of::<Live>());
+        assert!(size_of::<Gate>() <= 112, "{} bytes", size_of::<Gate>());
     }
 }

@@ -22,37 +22,38 @@ pub(super) fn foreign(streams: &Streams) -> HashMap<Id, InFlight> {
 impl Live {
     // ---- at the former owner ----
 
-    /// Calls that can go nowhere else: batches, those that another node finishes, those of clients that cannot resume.
-    pub(crate) fn stuck(&self) -> usize {
-        let calls = self.calls.lock();
-        let foreign = calls.values().filter(|call| call.foreign.is_some()).count();
-        let all = if self.version.has_event_ids() { foreign } else { calls.len() };
-        all + self.batches.load(Ordering::Acquire)
-    }
-
-    /// Makes a stream of every call that can have one; gives how many calls could not be handed over now.
+    /// Makes a stream of every call; gives how many calls cannot be handed over yet: they have none, or who is to finish
+    /// them has not begun.
     pub(crate) fn commit(&self) -> usize {
-        let stuck = self.stuck();
-        let calls = self.calls.lock();
+        let is_expected = self.back.as_ref().is_some_and(|back| back.is_expected());
+        let Some(parts) = self.made() else { return 0 };
+        let calls = parts.calls.lock();
         let mut waiting = 0;
-        for call in calls.values().filter(|call| call.foreign.is_none() && !call.streams.load(Ordering::Acquire)) {
+        for call in calls.values() {
+            let is_ready = if call.foreign.is_some() { !is_expected } else { call.streams.load(Ordering::Acquire) };
+            if is_ready {
+                continue;
+            }
             if let Some(plan) = call.plan.get() {
                 plan.outlet.commit.notify_one();
             }
             waiting += 1;
         }
-        stuck + waiting
+        waiting
     }
 
     /// Begins to hold what its calls say, and tells what they have said.
     pub(crate) fn freeze(&self, tell: &impl Fn(CopyChange)) {
-        self.streams.freeze(|| self.gate.hold(), tell);
+        match self.made() {
+            Some(parts) => parts.streams.freeze(|| self.gate.hold(), tell),
+            None => self.gate.hold(),
+        }
     }
 
     /// The slot is another node's: calls go on here, what they say goes there. Readers end.
     pub(crate) fn leave(&self, outbox: &Arc<Outbox>) {
         self.gate.leave(outbox);
-        self.streams.wake();
+        self.made().iter().for_each(|parts| parts.streams.wake());
         // The new owner hears what upstreams say outside calls.
         self.stop_listening();
     }
@@ -71,7 +72,7 @@ impl Live {
 
     /// Whether another node finishes calls of this session.
     pub(crate) fn has_foreign(&self) -> bool {
-        !self.came.is_empty()
+        self.made().is_some_and(|parts| !parts.came.is_empty())
     }
 
     /// Something for who finishes this session's calls.
@@ -83,17 +84,20 @@ impl Live {
 
     /// A call that another node finishes says something.
     pub(crate) fn foreign_event(&self, stream: u64, data: Bytes, droppable: bool, answers: bool) {
-        let stream = if stream == 0 { Some(self.general().clone()) } else { self.streams.of_call(stream) };
+        let stream = if stream == 0 { Some(self.general().clone()) } else { self.streams().of_call(stream) };
         let Some(stream) = stream else { return };
         let taken = match (droppable, answers) {
             (true, _) => stream.send_droppable(data),
             (false, false) => stream.send(data),
             (false, true) => {
                 let text = std::str::from_utf8(&data).unwrap_or_default();
-                if let Some(id) = json::get(text, "id").and_then(Id::from_json) {
+                let id = json::get(text, "id").and_then(Id::from_json);
+                // In this order: where this node passes it on, the answer is there before the call has ended.
+                let taken = stream.send_answer(data);
+                if let Some(id) = id {
                     self.foreign_ended(|call, foreign| *call == id && foreign == stream.id());
                 }
-                stream.send_answer(data)
+                taken
             }
         };
         if !taken {
@@ -103,21 +107,23 @@ impl Live {
 
     /// A stream of another node's calls is complete.
     pub(crate) fn foreign_closed(&self, id: u64) {
-        let stream = self.streams.of_call(id).filter(|stream| !stream.is_done());
+        let stream = self.streams().of_call(id).filter(|stream| !stream.is_done());
         if let Some(stream) = stream {
-            self.streams.close(&stream);
+            self.streams().close(&stream);
         }
         self.foreign_ended(|_, foreign| foreign == id);
     }
 
     /// Nothing comes any more from who finished calls of this session: what became of those that are left nobody knows.
     pub(crate) fn foreign_over(&self) {
-        let came = self.came.iter().filter_map(|id| self.streams.of_call(*id));
-        came.filter(|stream| !stream.is_done()).for_each(|stream| self.streams.lose(&stream));
+        let (came, streams) = (&self.parts().came, self.streams());
+        let came = came.iter().filter_map(|id| streams.of_call(*id));
+        came.filter(|stream| !stream.is_done()).for_each(|stream| streams.lose(&stream));
         self.foreign_ended(|_, _| true);
     }
 
     fn foreign_ended(&self, which: impl Fn(&Id, u64) -> bool) {
-        self.calls.lock().retain(|id, call| call.foreign.is_none_or(|stream| !which(id, stream)));
+        self.parts().calls.lock().retain(|id, call| call.foreign.is_none_or(|stream| !which(id, stream)));
+        self.gate.nudge();
     }
 }

@@ -6,10 +6,11 @@ use crate::copy::{CopyChange, OpenCall, SessionCopy};
 use crate::gate::Gate;
 use crate::owner::outcome_unknown;
 use crate::stream::{EventId, FINISHED_KEPT, Kind, Stream};
+use crate::topics::Registration;
 use enfilade_mcp::{Id, Version};
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -19,8 +20,15 @@ const FINISHED_KEPT_FOR: Duration = Duration::from_secs(60);
 pub(crate) struct Streams {
     gate: Arc<Gate>,
     version: Version,
-    general: Arc<Stream>,
+    /// Made when somebody reads it or has something to say on it.
+    pub(super) general: OnceLock<General>,
     state: Mutex<State>,
+}
+
+/// The stream of messages that belong to no call, and what it hears of.
+pub(super) struct General {
+    pub(super) stream: Arc<Stream>,
+    pub(super) registration: Registration,
 }
 
 #[derive(Default)]
@@ -32,18 +40,18 @@ struct State {
 
 impl Streams {
     pub(crate) fn new(version: Version, gate: Arc<Gate>) -> Self {
-        let general = Stream::of(&gate, 0, kind(version, false), Vec::new());
-        Self { gate, version, general, state: Mutex::default() }
+        Self { gate, version, general: OnceLock::new(), state: Mutex::default() }
+    }
+
+    pub(super) fn new_general(&self) -> Arc<Stream> {
+        Stream::of(&self.gate, 0, kind(self.version, false), Vec::new())
     }
 
     /// The streams as the second holds them. What an earlier owner was asked and had not answered ends with "outcome
-    /// unknown": the calls ended with that owner. After a move they go on there.
-    pub(crate) fn restored(version: Version, gate: Arc<Gate>, mut copy: SessionCopy) -> Self {
+    /// unknown": the calls ended with that owner. After a move they go on there. The general stream apart, if it was used.
+    pub(super) fn restored(version: Version, gate: Arc<Gate>, mut copy: SessionCopy) -> (Self, Option<Arc<Stream>>) {
         let moved = copy.is_moved();
-        let general = match copy.streams.remove(&0) {
-            Some(copy) => Stream::restored(&gate, 0, kind(version, false), copy),
-            None => Stream::of(&gate, 0, kind(version, false), Vec::new()),
-        };
+        let general = copy.streams.remove(&0).map(|copy| Stream::restored(&gate, 0, kind(version, false), copy));
         let last = copy.streams.keys().next_back().copied().unwrap_or_default();
         let restored = |(id, copy)| (id, Stream::restored(&gate, id, kind(version, true), copy));
         let calls: HashMap<u64, Arc<Stream>> = copy.streams.into_iter().map(restored).collect();
@@ -57,12 +65,8 @@ impl Streams {
         }
         let now = Instant::now();
         let finished = ids.into_iter().filter(|id| calls[id].is_done()).map(|id| (now, id)).collect();
-        Self { gate, version, general, state: Mutex::new(State { last, calls, finished }) }
-    }
-
-    /// The stream of messages that belong to no call.
-    pub(crate) fn general(&self) -> &Arc<Stream> {
-        &self.general
+        let state = Mutex::new(State { last, calls, finished });
+        (Self { gate, version, general: OnceLock::new(), state }, general)
     }
 
     /// A stream for one call, or for those of a batch.
@@ -80,7 +84,7 @@ impl Streams {
     /// The stream that an event was part of.
     pub(crate) fn get(&self, event: EventId) -> Option<Arc<Stream>> {
         let stream = match event.stream {
-            0 => Some(self.general.clone()),
+            0 => self.general.get().map(|general| general.stream.clone()),
             id => self.state.lock().calls.get(&id).cloned(),
         };
         stream.filter(|stream| stream.term() == event.term)
@@ -145,7 +149,8 @@ impl Streams {
 
     fn all(&self) -> Vec<Arc<Stream>> {
         let state = self.state.lock();
-        std::iter::once(&self.general).chain(state.calls.values()).cloned().collect()
+        let general = self.general.get().map(|general| &general.stream);
+        general.into_iter().chain(state.calls.values()).cloned().collect()
     }
 }
 
@@ -172,5 +177,5 @@ fn end_unknown(stream: &Stream) {
 }
 
 fn kind(version: Version, call: bool) -> Kind {
-    if version.has_event_ids() { Kind::Resumable { priming: call && version.has_priming() } } else { Kind::Ephemeral }
+    Kind::Resumable { priming: call && version.has_priming() }
 }

@@ -47,13 +47,13 @@ impl Live {
     /// Boxed, because what is set again in a session that was opened may need lists, and lists may need the session.
     fn open(self: Arc<Self>, at: usize) -> BoxFuture<'static, Result<Arc<dyn Peer>, CallError>> {
         Box::pin(async move {
-            let _opening = self.bindings[at].opening.lock().await;
+            let _opening = self.bindings()[at].opening.lock().await;
             if let Some(peer) = self.bound(at) {
                 return Ok(peer);
             }
             let bound = self.bind(at).await?;
             let peer = bound.peer.clone();
-            *self.bindings[at].now.lock() = Some(bound);
+            *self.bindings()[at].now.lock() = Some(bound);
             if self.gate.is_gone() {
                 self.drop_upstreams();
                 return Err(CallError::Closed);
@@ -74,12 +74,12 @@ impl Live {
 
     /// The session with one upstream, if it is open.
     fn bound(&self, at: usize) -> Option<Arc<dyn Peer>> {
-        self.bindings[at].now.lock().as_ref().map(|bound| bound.peer.clone()).filter(|peer| peer.is_alive())
+        self.bindings()[at].now.lock().as_ref().map(|bound| bound.peer.clone()).filter(|peer| peer.is_alive())
     }
 
     /// Forgets an upstream session that the upstream forgot.
     pub(crate) fn unbind(&self, at: usize, gone: &Arc<dyn Peer>) {
-        let mut now = self.bindings[at].now.lock();
+        let mut now = self.bindings()[at].now.lock();
         if now.as_ref().is_some_and(|bound| Arc::ptr_eq(&bound.peer, gone)) {
             *now = None;
         }
@@ -95,22 +95,22 @@ impl Live {
             let listener = self.listen(at, &peer).await;
             return Ok(Bound { peer, listener });
         }
-        let known = self.record.upstreams.get(site.name()).is_some();
-        if self.is_stateful(at) && (known || self.bindings[at].opened.load(Ordering::Acquire)) {
+        let known = self.record.upstreams().get(site.name()).is_some();
+        if self.is_stateful(at) && (known || self.bindings()[at].opened.load(Ordering::Acquire)) {
             // There was one, and it cannot be taken up: its state is lost.
             return Err(CallError::Gone);
         }
         let shared = site.connector.config().sessions == Sharing::Shared;
         let hello = Hello {
             version: self.version,
-            client_info: self.record.client_info.clone(),
-            capabilities: if shared { "{}".into() } else { self.record.capabilities.clone() },
+            client_info: self.record.client_info().clone(),
+            capabilities: if shared { "{}".into() } else { self.record.capabilities().clone() },
         };
         if !self.gate.pass().await {
             return Err(CallError::Closed);
         }
         let opened = site.connector.open(&hello).await?;
-        self.bindings[at].opened.store(true, Ordering::Release);
+        self.bindings()[at].opened.store(true, Ordering::Release);
         if opened.session_id.is_some() || self.is_stateful(at) {
             self.record_binding(site, opened.session_id, opened.version).await;
         }
@@ -141,9 +141,9 @@ impl Live {
     /// The upstream session that the registry remembers from before a restart; tried once.
     fn resume(&self, at: usize) -> Option<Arc<dyn Peer>> {
         let site = &self.view.sites[at];
-        let binding = self.record.upstreams.get(site.name())?;
+        let binding = self.record.upstreams().get(site.name())?;
         let version = Version::parse(&binding.version)?;
-        if self.bindings[at].resumed.swap(true, Ordering::AcqRel) {
+        if self.bindings()[at].resumed.swap(true, Ordering::AcqRel) {
             return None;
         }
         site.connector.resume(binding.session_id.as_deref()?, version)
@@ -152,8 +152,8 @@ impl Live {
     /// What the client had set before is set again in a new upstream session.
     async fn replay(&self, at: usize, peer: &Arc<dyn Peer>) {
         let site = &self.view.sites[at];
-        let level = self.log_level.lock().clone();
-        if let Some(level) = level.filter(|_| site.up().is_some_and(|up| up.profile.declares(&["logging"]))) {
+        if let Some(level) = self.log_level().filter(|_| site.up().is_some_and(|up| up.profile.declares(&["logging"])))
+        {
             self.set_level_at(site, &**peer, &level).await;
         }
         for uri in self.watched() {
@@ -182,9 +182,9 @@ impl Live {
 
     /// Sets the log level in every open upstream session of this client's own.
     pub(crate) async fn set_level(&self, level: &str) {
-        *self.log_level.lock() = Some(level.into());
+        *self.parts().log_level.lock() = Some(level.into());
         let declares = |at: &usize| self.view.sites[*at].up().is_some_and(|up| up.profile.declares(&["logging"]));
-        let own = (0..self.bindings.len()).filter(|at| self.owns_session(*at)).filter(declares);
+        let own = (0..self.bindings().len()).filter(|at| self.owns_session(*at)).filter(declares);
         let open: Vec<_> = own.filter_map(|at| Some((&self.view.sites[at], self.bound(at)?))).collect();
         join_all(open.iter().map(|(site, peer)| self.set_level_at(site, &**peer, level))).await;
     }
@@ -208,7 +208,7 @@ impl Live {
             return Err(CallError::Closed.into());
         }
         ask::ask(&*peer, method, &params, None, self.view.sites[target.site].deadline()).await?;
-        let mut watched = self.watched.lock();
+        let mut watched = self.parts().watched.lock();
         if on {
             watched.insert(uri.clone());
         } else {
@@ -218,12 +218,12 @@ impl Live {
     }
 
     fn watched(&self) -> Vec<Arc<str>> {
-        self.watched.lock().iter().cloned().collect()
+        self.parts().watched.lock().iter().cloned().collect()
     }
 
     /// The client reads its general stream: what upstreams say outside calls can reach it from now on.
     pub(crate) async fn listen_everywhere(self: &Arc<Self>) {
-        for at in 0..self.bindings.len() {
+        for at in 0..self.bindings().len() {
             if let Some(peer) = self.bound(at).filter(|_| self.owns_session(at)) {
                 self.ensure_listening(at, &peer).await;
             }
@@ -237,16 +237,16 @@ impl Live {
     }
 
     async fn ensure_listening(self: &Arc<Self>, at: usize, peer: &Arc<dyn Peer>) {
-        let _opening = self.bindings[at].opening.lock().await;
+        let _opening = self.bindings()[at].opening.lock().await;
         let deaf = |bound: &Bound| {
             let hears = bound.listener.as_ref().is_some_and(|listener| !listener.is_finished());
             Arc::ptr_eq(&bound.peer, peer) && !hears
         };
-        if !self.bindings[at].now.lock().as_ref().is_some_and(deaf) {
+        if !self.bindings()[at].now.lock().as_ref().is_some_and(deaf) {
             return;
         }
         let listener = self.start_listening(at, peer).await;
-        if let Some(bound) = self.bindings[at].now.lock().as_mut().filter(|bound| deaf(bound)) {
+        if let Some(bound) = self.bindings()[at].now.lock().as_mut().filter(|bound| deaf(bound)) {
             bound.listener = listener;
         }
     }
@@ -254,8 +254,8 @@ impl Live {
     /// Listens to what the upstream says outside calls, where the client could hear or answer it.
     async fn listen(self: &Arc<Self>, at: usize, peer: &Arc<dyn Peer>) -> Option<Arc<AbortOnDropHandle<()>>> {
         let asks = ["sampling", "elicitation", "roots"];
-        let can_answer = asks.iter().any(|name| json::get(&self.record.capabilities, name).is_some());
-        if !can_answer && self.watched.lock().is_empty() && !self.general().is_attached() {
+        let can_answer = asks.iter().any(|name| json::get(self.record.capabilities(), name).is_some());
+        if !can_answer && self.parts().watched.lock().is_empty() && !self.is_heard() {
             return None;
         }
         self.start_listening(at, peer).await
@@ -272,14 +272,15 @@ impl Live {
 
     /// What upstreams say outside calls is heard elsewhere.
     pub(super) fn stop_listening(&self) {
-        for binding in &self.bindings {
+        for binding in self.made().iter().flat_map(|parts| &parts.bindings) {
             drop(binding.now.lock().as_mut().and_then(|bound| bound.listener.take()));
         }
     }
 
     /// Every open session with an upstream that is this client's alone.
     pub(super) fn own_peers(&self) -> Vec<Arc<dyn Peer>> {
-        (0..self.bindings.len()).filter(|at| self.owns_session(*at)).filter_map(|at| self.bound(at)).collect()
+        let made = self.made().map_or(0, |parts| parts.bindings.len());
+        (0..made).filter(|at| self.owns_session(*at)).filter_map(|at| self.bound(at)).collect()
     }
 
     /// True where the session with an upstream holds what cannot be set up again.
@@ -319,7 +320,7 @@ impl Live {
         }
         let mut closing = Vec::new();
         for (at, site) in self.view.sites.iter().enumerate().filter(|(_, site)| which(site)) {
-            let bound = self.bindings[at].now.lock().take().map(|bound| bound.peer);
+            let bound = self.made().and_then(|parts| parts.bindings[at].now.lock().take()).map(|bound| bound.peer);
             let control = |peer: &Arc<dyn Peer>| site.up().is_some_and(|up| Arc::ptr_eq(&up.peer, peer));
             closing.extend(bound.filter(|peer| !control(peer)));
             closing.extend(ended.then(|| self.resume(at)).flatten());
@@ -330,8 +331,9 @@ impl Live {
     /// Lets go of upstream sessions without a word: the new owner goes on with them. Processes end, which nobody else
     /// can use.
     pub(super) fn drop_upstreams(&self) {
-        for (at, site) in self.view.sites.iter().enumerate() {
-            let Some(Bound { peer, listener }) = self.bindings[at].now.lock().take() else { continue };
+        let Some(parts) = self.made() else { return };
+        for (binding, site) in parts.bindings.iter().zip(&self.view.sites) {
+            let Some(Bound { peer, listener }) = binding.now.lock().take() else { continue };
             drop(listener);
             let control = site.up().is_some_and(|up| Arc::ptr_eq(&up.peer, &peer));
             if site.connector.config().url.is_none() && !control {

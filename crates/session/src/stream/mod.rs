@@ -27,7 +27,7 @@ pub const STREAM_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Bytes of answers and questions beyond which a stream takes no more.
 pub const STREAM_BYTES_HARD_MAX: usize = 64 * 1024 * 1024;
 /// Most events that one stream keeps for resumption once they were sent.
-pub const STREAM_EVENTS_KEPT: usize = 256;
+pub const STREAM_EVENTS_KEPT: usize = 1024;
 /// Most notices of different subjects that wait for a reader, and their bytes.
 pub const NOTICES_MAX: usize = 256;
 /// Bytes of waiting notices.
@@ -78,7 +78,7 @@ pub enum Kind {
         /// 2025-11-25 only.
         priming: bool,
     },
-    /// Nothing is kept: the reader's end is the stream's end (modern calls, 2024-11-05).
+    /// Nothing is kept: the reader's end is the stream's end (modern calls).
     Ephemeral,
 }
 
@@ -89,7 +89,8 @@ pub struct Stream {
     kind: Kind,
     state: Mutex<State>,
     waker: AtomicWaker,
-    abandoned: CancellationToken,
+    /// Cancelled when it has lost its reader; none where the reader may come back.
+    abandoned: Option<CancellationToken>,
     /// What its events pass; none for streams of no session.
     gate: Option<Arc<Gate>>,
     /// Held while an event is taken in and told to the second, so that both have one order.
@@ -131,7 +132,7 @@ impl Stream {
             kind,
             state: Mutex::new(state),
             waker: AtomicWaker::new(),
-            abandoned: CancellationToken::new(),
+            abandoned: (kind == Kind::Ephemeral).then(CancellationToken::new),
             gate,
             order: Mutex::new(()),
             me: me.clone(),
@@ -216,8 +217,8 @@ impl Stream {
         // One message may be of any size: only what waits before it shows that nobody reads.
         let closed = state.bytes > STREAM_BYTES_MAX && state.waiting() > STREAM_BYTES_MAX && state.close_reader();
         drop(state);
-        if closed && self.kind == Kind::Ephemeral {
-            self.abandoned.cancel();
+        if closed {
+            self.abandon();
         }
         self.waker.wake();
         Some(Put { seq, open, trim })
@@ -353,7 +354,15 @@ impl Stream {
 
     /// Resolves when an ephemeral stream has lost its reader.
     pub async fn abandoned(&self) {
-        self.abandoned.cancelled().await;
+        match &self.abandoned {
+            Some(abandoned) => abandoned.cancelled().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The reader of an ephemeral stream is gone.
+    fn abandon(&self) {
+        self.abandoned.iter().for_each(CancellationToken::cancel);
     }
 
     /// Attaches a reader; an older one ends. It continues after event `after`, or with what nobody has read yet;

@@ -154,10 +154,8 @@ impl Drop for Reader {
         let mut state = self.stream.state.lock();
         if state.reader == self.number {
             state.reader = 0;
-            if self.stream.kind == Kind::Ephemeral {
-                drop(state);
-                self.stream.abandoned.cancel();
-            }
+            drop(state);
+            self.stream.abandon();
         }
     }
 }

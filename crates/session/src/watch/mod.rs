@@ -39,6 +39,7 @@ impl Site {
 
     async fn supervise(&self) {
         let mut wait = RETRY_MIN;
+        let mut was_told = false;
         loop {
             let began = Instant::now();
             let (why, was) = match self.connect().await {
@@ -49,8 +50,11 @@ impl Site {
                 Err(error) => (error.to_string(), None),
             };
             self.set_reached();
-            if !self.set_down(&why) {
-                tracing::debug!(upstream = self.name(), why, "upstream cannot be reached");
+            let is_told = self.set_down(&why) || was_told;
+            was_told = true;
+            match is_told {
+                true => tracing::debug!(upstream = self.name(), why, "upstream cannot be reached"),
+                false => tracing::warn!(upstream = self.name(), why, "upstream cannot be reached; it is tried again"),
             }
             if let Some(up) = was {
                 // Down first: telling the upstream good-bye may take its time.

@@ -138,6 +138,7 @@ impl Node {
     /// Answers what waited for rounds that a majority has confirmed.
     pub(super) fn confirm_rounds(&mut self, ctx: &mut Ctx) {
         let (now_ms, applied) = (self.now_ms(ctx), self.machine.applied());
+        let changed = self.machine.slots().version();
         let confirmed = if ctx.options.has(Defect::AckWithoutQuorum) { u64::MAX } else { self.raft.round_confirmed() };
         let Some(leader) = &mut self.leader else { return };
         let Some(keeper) = &mut leader.keeper else { return };
@@ -148,7 +149,7 @@ impl Node {
                 for asked in std::mem::take(&mut round.asked) {
                     match asked {
                         Asked::Ack { from, receipt } => {
-                            let ack: Result<Ack, _> = keeper.acknowledge(now_ms, receipt, round.keeper, applied);
+                            let ack: Result<Ack, _> = keeper.acknowledge(now_ms, receipt, round.keeper, changed);
                             answers.extend(ack.ok().map(|ack| (from, Packet::Ack(ack))));
                         }
                         Asked::Read { from, number } => {

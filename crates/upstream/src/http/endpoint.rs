@@ -105,6 +105,16 @@ impl Endpoint {
     }
 }
 
+/// Puts in the headers of one call.
+pub(crate) fn put(request: &mut Request<Body>, headers: &[(String, String)]) -> Result<(), CallError> {
+    let bad = || CallError::Protocol("a header cannot be sent");
+    for (name, value) in headers {
+        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| bad())?;
+        request.headers_mut().insert(name, HeaderValue::from_str(value).map_err(|_| bad())?);
+    }
+    Ok(())
+}
+
 fn configured(headers: &BTreeMap<String, String>) -> Result<HeaderMap, ConfigError> {
     let mut map = HeaderMap::with_capacity(headers.len() + 1);
     for (name, value) in headers {

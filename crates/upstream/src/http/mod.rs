@@ -90,7 +90,9 @@ impl Http {
     async fn initialize(&self, hello: &Hello) -> Result<Opened, CallError> {
         let id = self.common.ids.next();
         let reply = self.endpoint.send(self.endpoint.post(wire::initialize(id, hello))).await?;
-        let (status, session_id) = (reply.status(), reply.headers().get(&SESSION_ID).cloned());
+        let status = reply.status();
+        // A copy: the reply's own is a part of what was read with it, and would keep all of that as long as the session.
+        let session_id = reply.headers().get(&SESSION_ID).and_then(|id| HeaderValue::from_bytes(id.as_bytes()).ok());
         let response = read_response(reply, id).await?;
         let response = std::str::from_utf8(&response).map_err(|_| CallError::Protocol("not UTF-8"))?;
         if !status.is_success() {

@@ -2,7 +2,7 @@
 //! more is one whose stream is closed.
 
 use super::answer::{self, Answer};
-use super::endpoint::{Endpoint, METHOD, NAME, PROTOCOL_VERSION};
+use super::endpoint::{self, Endpoint, METHOD, NAME, PROTOCOL_VERSION};
 use super::link::Body;
 use super::streams::CallStream;
 use crate::common::Common;
@@ -10,7 +10,7 @@ use crate::peer::{Call, CallError, Exchange, Messages, Peer};
 use bytes::Bytes;
 use enfilade_mcp::{Version, header};
 use futures::future::BoxFuture;
-use http::{HeaderName, HeaderValue, Request};
+use http::{HeaderValue, Request};
 use std::sync::Arc;
 
 /// The endpoint as a peer.
@@ -44,10 +44,7 @@ pub(crate) fn request(endpoint: &Endpoint, call: Call<'_>) -> Result<Request<Bod
     if let Some(name) = call.name {
         headers.insert(&NAME, value(&header::encode(name))?);
     }
-    for (name, text) in &call.headers {
-        let name = HeaderName::from_bytes(name.as_bytes());
-        headers.insert(name.map_err(|_| CallError::Protocol("a header cannot be sent"))?, value(text)?);
-    }
+    endpoint::put(&mut request, &call.headers)?;
     Ok(request)
 }
 

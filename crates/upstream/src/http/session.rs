@@ -1,7 +1,7 @@
 //! A legacy session over Streamable HTTP: calls are POSTs, the session's own stream is a GET, its end a DELETE.
 
 use super::answer::{self, Answer};
-use super::endpoint::{Endpoint, LAST_EVENT_ID, PROTOCOL_VERSION, SESSION_ID};
+use super::endpoint::{self, Endpoint, LAST_EVENT_ID, PROTOCOL_VERSION, SESSION_ID};
 use super::events::EventStream;
 use super::link::Body;
 use super::reply::Reply;
@@ -88,7 +88,9 @@ impl Core {
 
     async fn exchange(self: &Arc<Self>, call: Call<'_>) -> Result<Exchange, CallError> {
         self.check()?;
-        let reply = self.endpoint.send(self.stamped(self.endpoint.post(call.message))).await?;
+        let mut request = self.stamped(self.endpoint.post(call.message));
+        endpoint::put(&mut request, &call.headers)?;
+        let reply = self.endpoint.send(request).await?;
         match answer::read(reply, call.id, self.session_id.is_some()).await {
             Ok(Answer::Whole(exchange)) => Ok(exchange),
             Ok(Answer::Events(reply)) => {
