@@ -28,7 +28,7 @@ pub(super) const REMOVED_TEXT: &str =
 const CALL: Duration = Duration::from_secs(2);
 const AGAIN: Duration = Duration::from_millis(100);
 
-/// Between two questions of a node that is not ready.
+/// Between two rounds of questions whether a node was removed.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// A wait that lasts longer is told.
@@ -83,20 +83,12 @@ impl Entry {
         );
     }
 
-    /// Resolves when another node says that this one was removed. It cannot know by itself: nobody gives it the log.
-    /// While it knows a leader, only those are asked who are no members as far as it knows: after a recovery there may be
-    /// nodes that go on without it.
+    /// Resolves when another node says that this one was removed. It cannot know by itself: nobody gives it the log, and
+    /// the leader that it last heard of may still be named in its vote.
     pub(super) async fn removed(&self) {
         loop {
             tokio::time::sleep(ASK_AGAIN).await;
-            let (members, leaderless) = {
-                let registry = self.share.registry();
-                let status = registry.status();
-                let leaderless = status.borrow().leader.is_none();
-                (registry.members(), leaderless)
-            };
-            let linked = self.mesh.connected().into_iter();
-            for node in linked.filter(|node| leaderless || members.get(*node).is_none()) {
+            for node in self.mesh.connected() {
                 match self.mesh.call(node, REMOVED, Bytes::new(), CALL).await {
                     Ok(answer) if answer[..] == [1] => return,
                     _ => {}

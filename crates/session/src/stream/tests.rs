@@ -204,7 +204,8 @@ fn the_second_holds_what_the_owner_holds_and_little_more() {
     let held = copy.streams[&1].events.len();
     assert!((STREAM_EVENTS_KEPT..STREAM_EVENTS_KEPT + 65).contains(&held), "{held}");
     let told = second.told.lock().len();
-    assert!(told < STREAM_EVENTS_KEPT * 4 + 32, "one entry per event and few more: {told}");
+    let events = STREAM_EVENTS_KEPT * 4;
+    assert!(told <= events + events / 64, "one entry per event, and one per 64 that says what may go: {told}");
 }
 
 #[test]
