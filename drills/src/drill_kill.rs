@@ -91,7 +91,7 @@ struct Rounds {
 
 impl Rounds {
     async fn round(&mut self, stage: &mut Stage, load: &Load, found: &mut Found) -> Result<()> {
-        stage.settle(&self.sessions).await?;
+        stage.balanced(&self.sessions).await?;
         let which = self.choose(stage)?;
         self.last = which.first().copied();
         let watchers = match self.victim {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::ValueEnum as _;
 use serde_json::json;
 
@@ -28,8 +28,6 @@ const TAKEN: Duration = Duration::from_secs(6);
 /// Every slot serves again within this after healing.
 pub(crate) const SERVED_WITHIN: Duration = Duration::from_secs(10);
 pub(crate) const GIVE_UP: Duration = Duration::from_secs(45);
-/// All slots of a cluster.
-const SLOTS: u64 = 4096;
 /// Sessions that are asked at each node while the network is broken.
 const ASKED: usize = 50;
 
@@ -66,7 +64,7 @@ async fn parted(cli: &Cli, fault: Fault, name: &str) -> Result<Found> {
     let (sessions, _) = stage.open(stage.size.sessions()).await?;
     let load = Load::start(&stage.clients, &sessions, stage.witness.ledger(), stage.size.calls());
     for number in 1..=found.rounds {
-        balanced(&stage, &sessions).await?;
+        stage.balanced(&sessions).await?;
         stage.busy(&load).await?;
         round(&stage, &net, fault, &sessions, &mut found).await.with_context(|| format!("round {number}"))?;
     }
@@ -83,17 +81,6 @@ async fn parted(cli: &Cli, fault: Fault, name: &str) -> Result<Found> {
     found.limit(gone == 0 || may_go, || format!("{gone} streams could not be resumed"));
     stage.cluster.end().await?;
     Ok(found)
-}
-
-/// Waits until every node has its share of the slots and all sessions are served: else there may be nothing to lose.
-pub(crate) async fn balanced(stage: &Stage, sessions: &[Session]) -> Result<()> {
-    let begun = Instant::now();
-    while !stage.cluster.slots().balanced(&stage.cluster.running(), SLOTS) {
-        ensure!(begun.elapsed() < GIVE_UP, "the slots are not balanced: {:?}", stage.cluster.slots().owned);
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    stage.settle(sessions).await?;
-    Ok(())
 }
 
 /// The limits of all these drills: every client reaches every node all the time, and no node dies.

@@ -63,7 +63,7 @@ pub(crate) async fn run(cli: &Cli) -> Result<Found> {
     stage.cluster.start_all(|index, link| wires[index].leads_to(link)).await?;
     let (sessions, _) = stage.open(100).await?;
     for number in 0..found.rounds {
-        stage.settle(&sessions).await?;
+        stage.balanced(&sessions).await?;
         let when = [When::Said, When::Heard, When::Middle][number as usize % 3];
         round(&mut stage, number as usize, when, &mut found).await.with_context(|| format!("round {}", number + 1))?;
     }

@@ -15,15 +15,13 @@ use crate::creations::Creations;
 use crate::drill_sessions::three;
 use crate::held::Held;
 use crate::load::Load;
-use crate::moves::Slots;
+use crate::moves::{SLOTS, Slots};
 use crate::pauses::Pauses;
 use crate::report::{Found, Times, short};
 use crate::stage::Stage;
 use crate::steady::Steady;
 use crate::tally::Tally;
 
-/// All slots of a cluster.
-const SLOTS: u64 = 4096;
 /// More slots than must may move by this.
 const MOVED_MORE: f64 = 1.1;
 /// How long slots may take to be where they should after a change.

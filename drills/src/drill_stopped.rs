@@ -9,7 +9,7 @@ use rand::seq::IndexedRandom;
 
 use crate::cli::{Cli, Fault};
 use crate::client::Session;
-use crate::drill_partition::{GIVE_UP, SERVED_WITHIN, balanced, judge};
+use crate::drill_partition::{GIVE_UP, SERVED_WITHIN, judge};
 use crate::drill_sessions::three;
 use crate::load::Load;
 use crate::report::Found;
@@ -25,7 +25,7 @@ pub(crate) async fn run(cli: &Cli, fault: Fault, name: &str) -> Result<Found> {
     let (sessions, _) = stage.open(stage.size.sessions()).await?;
     let load = Load::start(&stage.clients, &sessions, stage.witness.ledger(), stage.size.calls());
     for number in 1..=found.rounds {
-        balanced(&stage, &sessions).await?;
+        stage.balanced(&sessions).await?;
         stage.busy(&load).await?;
         round(&mut stage, fault, &sessions, &mut found).await.with_context(|| format!("round {number}"))?;
     }

@@ -1,12 +1,22 @@
-//! Which node has how many slots, and for how long each slot that was moved stood still: by what the nodes log.
+//! Which node has how many slots, how many of them have no copy, and for how long each slot that was moved stood still:
+//! by what the nodes log.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::report::Times;
 
+/// How many there are.
+pub(crate) const SLOTS: u64 = 4096;
+
 /// What a node logs when slots come to it or go.
 const CHANGED: &str = "slots of this node changed";
+
+/// What a node logs when it has slots without a copy, and when it has none any more.
+const UNCOPIED: &str = " uncopied=";
+
+/// What a node logs at each start, before it has slots.
+const STARTS: &str = "runs the cluster's configuration";
 
 /// What one look of one node says.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -21,6 +31,8 @@ struct Changed {
 pub(crate) struct Slots {
     /// Of each node, by its number.
     pub(crate) owned: Vec<u64>,
+    /// How many of these had no whole copy at a second when the node last said so.
+    pub(crate) uncopied: Vec<u64>,
     /// How many came to a node.
     pub(crate) gained: u64,
     /// For how long those that were handed over stood still, in ms and in the order of the logs.
@@ -32,13 +44,19 @@ impl Slots {
     pub(crate) fn read(logs: impl Iterator<Item = PathBuf>) -> Slots {
         let mut slots = Slots::default();
         for log in logs {
-            let (mut owned, mut pauses) = (0, Vec::new());
-            for changed in lines(&log) {
+            let (mut owned, mut without, mut pauses) = (0, 0, Vec::new());
+            for line in std::fs::read_to_string(log).unwrap_or_default().lines() {
+                if line.contains(STARTS) {
+                    (owned, without) = (0, 0);
+                }
+                without = uncopied(line).unwrap_or(without);
+                let Some(changed) = changed(line) else { continue };
                 slots.gained += changed.gained;
                 owned = (owned + changed.gained).saturating_sub(changed.lost);
                 pauses.extend(changed.pauses_ms);
             }
             slots.owned.push(owned);
+            slots.uncopied.push(without);
             slots.pauses_ms.push(pauses);
         }
         slots
@@ -49,6 +67,11 @@ impl Slots {
         let owned = || nodes.iter().filter_map(|node| self.owned.get(*node));
         let (least, most) = (owned().min().copied().unwrap_or(0), owned().max().copied().unwrap_or(0));
         owned().sum::<u64>() == all && most - least <= 1
+    }
+
+    /// Whether a second has a whole copy of each slot of these nodes.
+    pub(crate) fn copied(&self, nodes: &[usize]) -> bool {
+        nodes.iter().all(|node| self.uncopied.get(*node) == Some(&0))
     }
 
     /// The pauses that came after `before`.
@@ -62,9 +85,8 @@ impl Slots {
     }
 }
 
-fn lines(log: &Path) -> Vec<Changed> {
-    let text = std::fs::read_to_string(log).unwrap_or_default();
-    text.lines().filter_map(changed).collect()
+fn uncopied(line: &str) -> Option<u64> {
+    line.split_once(UNCOPIED)?.1.split_whitespace().next()?.parse().ok()
 }
 
 fn changed(line: &str) -> Option<Changed> {
@@ -87,6 +109,8 @@ mod tests {
         let line = "INFO slots of this node changed gained=1365 lost=0 pauses_ms=[]";
         assert_eq!(changed(line), Some(Changed { gained: 1365, ..Changed::default() }));
         assert_eq!(changed("INFO slots were handed over count=3"), None);
+        assert_eq!(uncopied("DEBUG slots of this node have no whole copy at a second uncopied=12"), Some(12));
+        assert_eq!(uncopied(line), None);
     }
 
     #[test]

@@ -14,8 +14,9 @@ use tokio::sync::Semaphore;
 
 use crate::cli::{Cli, Size};
 use crate::client::{self, Clients, Outcome, Served, Session};
-use crate::cluster::{Cluster, Node, Setup};
+use crate::cluster::{Cluster, Node, Roles, Setup};
 use crate::load::Load;
+use crate::moves::{SLOTS, Slots};
 use crate::report::Times;
 use crate::web::To;
 use crate::witness::{WORK, Witness};
@@ -179,6 +180,23 @@ impl Stage {
             tokio::time::sleep(Duration::from_millis(250)).await;
         }
         Ok(begun.elapsed())
+    }
+
+    /// The same, and every node has its share of the slots, with a copy of each at another one: else there may be nothing
+    /// to lose, or more than one fault at once.
+    pub(crate) async fn balanced(&self, sessions: &[Session]) -> Result<()> {
+        let begun = Instant::now();
+        let owners = |node: &usize| self.cluster.nodes[*node].roles != Roles::Edge;
+        let owners: Vec<usize> = self.cluster.running().into_iter().filter(owners).collect();
+        loop {
+            let slots = self.cluster.slots();
+            if slots.balanced(&owners, SLOTS) && slots.copied(&owners) {
+                return self.settle(sessions).await.map(drop);
+            }
+            let Slots { owned, uncopied, .. } = slots;
+            ensure!(begun.elapsed() < SETTLE_WITHIN, "not balanced and copied: {owned:?}, without copy {uncopied:?}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     async fn all_serve(&self, sessions: &[Session]) -> bool {

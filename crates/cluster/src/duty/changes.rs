@@ -1,5 +1,5 @@
-//! What the log says of slots that come and go: many at once, and a series of moves in one line; each look at the level
-//! "debug".
+//! What the log says of slots that come and go, and of their copies: many at once, and a series of moves in one line;
+//! each look at the level "debug".
 
 use enfilade_registry::MOVING_MAX;
 
@@ -14,6 +14,8 @@ pub(super) struct Changes {
     /// For how long those that were handed over by it began nothing new, in ms.
     pauses_ms: Vec<u64>,
     series: Option<Series>,
+    /// How many slots of this node have no second with a whole copy.
+    uncopied: usize,
 }
 
 /// Slots that were handed over shortly after one another.
@@ -34,6 +36,16 @@ impl Changes {
         series.count += 1;
         series.last_ms = now_ms;
         series.longest_ms = series.longest_ms.max(pause_ms);
+    }
+
+    /// So many slots of this node have no second with a whole copy now.
+    pub(super) fn copies(&mut self, uncopied: usize) {
+        let before = std::mem::replace(&mut self.uncopied, uncopied);
+        if uncopied == 0 && before > 0 {
+            tracing::info!(uncopied, "every slot of this node has a whole copy at a second");
+        } else if uncopied != before {
+            tracing::debug!(uncopied, "slots of this node have no whole copy at a second");
+        }
     }
 
     /// The present look is over.

@@ -35,6 +35,7 @@ pub(crate) struct Tools {
 }
 
 pub(crate) struct Desk {
+    me: Run,
     tools: Tools,
     duties: Vec<Duty>,
     table: Arc<SlotTable>,
@@ -54,6 +55,7 @@ impl Tools {
 impl Desk {
     pub(crate) fn new(me: Run, timing: Timing, tools: Tools, proposals: Proposals) -> Self {
         Self {
+            me,
             tools,
             duties: Slot::all().map(|slot| Duty::new(me, slot, timing)).collect(),
             table: Arc::default(),
@@ -79,6 +81,7 @@ impl Desk {
                 self.event(slot, DutyEvent::Applied(*new));
             }
         }
+        self.changes.copies(table.uncopied(self.me));
         self.settle();
     }
 

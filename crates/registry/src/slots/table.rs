@@ -67,6 +67,11 @@ impl SlotTable {
         loads
     }
 
+    /// How many slots of `owner` have no second with a whole copy.
+    pub fn uncopied(&self, owner: Run) -> usize {
+        self.records.iter().filter(|record| record.owner == Some(owner) && !record.in_sync).count()
+    }
+
     /// Changes a record; the only way to, so that version and count of moves follow.
     pub(crate) fn update(&mut self, index: u64, slot: Slot, change: impl FnOnce(&mut SlotRecord)) {
         let Some(record) = self.records.get_mut(usize::from(slot.get())) else { return };
