@@ -81,6 +81,10 @@ impl Admin {
         if self.raft.cluster().is_none() {
             return Err("this node belongs to no cluster yet".to_owned());
         }
+        let busy = || format!("another backup is being read here; it is forgotten after {} s", FORGET.as_secs());
+        if self.backup.lock().is_some() {
+            return Err(busy());
+        }
         // Applied here once it is committed, and with it all that was before.
         let barrier = tokio::time::timeout(COMMAND, self.raft.submit(Command::Tick { elapsed_ms: 0 })).await;
         if !stale && !matches!(barrier, Ok(Ok(_))) {
@@ -95,7 +99,7 @@ impl Admin {
         let answer = Backup { id, bytes: bytes.len() as u64 };
         let mut backup = self.backup.lock();
         if backup.is_some() {
-            return Err(format!("another backup is being read here; it is forgotten after {} s", FORGET.as_secs()));
+            return Err(busy());
         }
         *backup = Some(Frozen { id, bytes, read: Instant::now() });
         // Ends when the backup is read, or was forgotten.
