@@ -3,7 +3,7 @@
 mod common;
 
 use common::client::{Client, Kind, text_of};
-use common::node::{Node, until};
+use common::node::{Node, is_served, until};
 use common::{Folder, LIMIT, Server, Signal, enfilade, run, send};
 use serde_json::{Value, json};
 use std::net::TcpStream;
@@ -279,15 +279,7 @@ fn a_dead_voter_is_replaced_and_cannot_come_back() {
     // With the one that was replaced this would be the second of three: no quorum.
     send(b.child.id(), Signal::SIGKILL);
     b.child.wait().expect("its end");
-    for node in [&a, &d] {
-        let mut there = client.at(&node.url());
-        until("the session is served", || {
-            let body = there.body(5, "tools/call", json!({"name": "echo", "arguments": {"text": "x"}}));
-            let answer = there.post("tools/call", &[], &body);
-            assert_ne!(answer.status, 404, "a session was lost: {answer:?}");
-            answer.status == 200 && text_of(&answer.message(5)) == Some("x")
-        });
-    }
+    [&a, &d].into_iter().for_each(|node| is_served(&client, node));
 }
 
 /// A configuration of one voter alone, at ports that the system chooses.

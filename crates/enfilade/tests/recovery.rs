@@ -2,8 +2,8 @@
 
 mod common;
 
-use common::client::{Client, text_of};
-use common::node::{Node, until};
+use common::client::Client;
+use common::node::{Node, is_served};
 use common::{Folder, LIMIT, Server, Signal, run, send};
 use serde_json::json;
 use std::process::Output;
@@ -72,17 +72,6 @@ impl World {
 fn said(output: &Output) -> (Option<i32>, String) {
     let text = [output.stdout.as_slice(), &output.stderr].concat();
     (output.status.code(), String::from_utf8(text).expect("text"))
-}
-
-/// Waits until a session is served at a node; it may be asked to come again, but is never unknown.
-fn is_served(client: &Client, node: &Node) {
-    let mut there = client.at(&node.url());
-    until("the session is served", || {
-        let body = there.body(5, "tools/call", json!({"name": "echo", "arguments": {"text": "x"}}));
-        let answer = there.post("tools/call", &[], &body);
-        assert_ne!(answer.status, 404, "a session was lost: {answer:?}");
-        answer.status == 200 && text_of(&answer.message(5)) == Some("x")
-    });
 }
 
 /// The number behind a word in what a command said.

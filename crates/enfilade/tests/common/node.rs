@@ -1,6 +1,8 @@
 //! A node as a process of its own, and a condition that processes bring about.
 
+use super::client::{Client, text_of};
 use super::{LIMIT, Signal, enfilade, send};
+use serde_json::json;
 use std::io::{BufRead, BufReader};
 use std::process::{ChildStdout, Stdio};
 use std::sync::mpsc::SyncSender;
@@ -15,6 +17,17 @@ pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) -> Duration {
         std::thread::park_timeout(Duration::from_millis(5));
     }
     begun.elapsed()
+}
+
+/// Waits until a session is served at a node; it may be asked to come again, but is never unknown.
+pub(crate) fn is_served(client: &Client, node: &Node) {
+    let mut there = client.at(&node.url());
+    until("the session is served", || {
+        let body = there.body(5, "tools/call", json!({"name": "echo", "arguments": {"text": "x"}}));
+        let answer = there.post("tools/call", &[], &body);
+        assert_ne!(answer.status, 404, "a session was lost: {answer:?}");
+        answer.status == 200 && text_of(&answer.message(5)) == Some("x")
+    });
 }
 
 /// A node that was started by itself, killed at the end.
