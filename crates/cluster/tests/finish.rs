@@ -5,6 +5,7 @@ mod common;
 use common::{Answer, CALLER, World, until, within};
 use enfilade_registry::{Command, Reader, SessionId, Writer};
 use enfilade_session::owner::{Legacy, Owner, Reply};
+use enfilade_testkit::everything::Era;
 use serde_json::Value;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,19 +16,24 @@ const OLDEST: &str = "2024-11-05";
 const OLD: &str = "2025-06-18";
 const NEW: &str = "2025-11-25";
 
-/// Moves the slot of a session, as the leader would, and waits until every node knows.
+/// Moves the slot of a session, as the leader would, and waits until every node knows. Another slot goes the other way, so
+/// that the leader finds every node with its share and moves nothing itself.
 async fn moved(world: &World, session: SessionId, to: usize) {
     let raft = world.nodes[to].raft.clone();
     let (slot, run) = (session.slot(), world.nodes[to].run);
     let done = world.nodes[to].spawn(async move {
         until(
             || async {
-                let record = *raft.slot_table().get(slot);
+                let table = raft.slot_table();
+                let record = *table.get(slot);
                 if record.owner == Some(run) {
                     return true;
                 }
-                if record.moving.is_none() {
-                    let _ = raft.submit(Command::Move { slots: vec![(slot, record.term)], to: run }).await;
+                if let (Some(from), 0) = (record.owner, table.moving()) {
+                    let other = table.iter().find(|(_, record)| record.owner == Some(run)).expect("its share");
+                    let there = Command::Move { slots: vec![(slot, record.term)], to: run };
+                    let back = Command::Move { slots: vec![(other.0, other.1.term)], to: from };
+                    let _ = futures::join!(raft.submit(there), raft.submit(back)); // Looked at again.
                 }
                 false
             },
@@ -51,6 +57,15 @@ async fn counts(world: &World, session: SessionId) -> Value {
     serde_json::from_str(&world.nodes[0].content(session, "counts", "{}").await).unwrap()
 }
 
+/// Arguments of a call that ends after [`release`].
+fn until_released(gate: &str) -> String {
+    format!(r#"{{"ms":0,"until":"{gate}"}}"#)
+}
+
+async fn release(world: &World, session: SessionId, gate: &str) {
+    world.nodes[0].content(session, "count", &format!(r#"{{"key":"{gate}"}}"#)).await;
+}
+
 fn expect_done(answers: &[Answer]) {
     for answer in answers {
         assert_eq!(answer.content().as_deref(), Some("done"), "{answer:?}");
@@ -59,23 +74,25 @@ fn expect_done(answers: &[Answer]) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_under_way_are_answered_through_the_new_owner() {
-    calls_are_answered(World::start(3).await).await;
+    calls_are_answered(World::start_patient(Era::Both).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_in_a_session_of_an_upstream_are_too() {
-    calls_are_answered(World::start_legacy(3).await).await;
+    calls_are_answered(World::start_patient(Era::Legacy).await).await;
 }
 
 async fn calls_are_answered(world: World) {
     for version in [OLDEST, OLD, NEW] {
         let session = world.open_owned_by(1, version).await;
         // From the edges of the former owner, of the new one, and of another node.
-        let calls: Vec<_> = world.nodes.iter().map(|node| node.call(session, "slow", r#"{"ms":2500}"#)).collect();
+        let calls: Vec<_> =
+            world.nodes.iter().map(|node| node.call(session, "slow", &until_released(version))).collect();
         in_flight(&world, 1, 3).await;
         moved(&world, session, 2).await;
         assert_eq!(world.nodes[1].node.in_flight(), 3, "they go on where they were");
         assert_eq!(world.nodes[1].content(session, "echo", r#"{"text":"served"}"#).await, "served");
+        release(&world, session, version).await;
         let mut answers = Vec::new();
         for call in calls {
             answers.push(within(call).await.unwrap());
@@ -89,15 +106,16 @@ async fn calls_are_answered(world: World) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_goes_on_without_a_gap_or_a_double() {
-    let world = World::start(3).await;
+    let world = World::start_patient(Era::Both).await;
     let session = world.open_owned_by(1, NEW).await;
-    let call = r#"{"jsonrpc":"2.0","id":"long","method":"tools/call","params":{"name":"slow","arguments":{"ms":3000,"steps":300},"_meta":{"progressToken":"p"}}}"#;
+    let call = r#"{"jsonrpc":"2.0","id":"long","method":"tools/call","params":{"name":"slow","arguments":{"ms":3000,"steps":300,"until":"moved"},"_meta":{"progressToken":"p"}}}"#;
     let streaming: Vec<_> =
         [0, 1].map(|at| world.nodes[at].post(session, call.replace("long", &at.to_string()))).into();
     let read = world.nodes[0].content(session, "slow", r#"{"ms":300,"steps":1}"#).await;
     assert_eq!(read, "done", "the streams have flowed for a while");
     moved(&world, session, 2).await;
     assert!(streaming.iter().all(|streaming| !streaming.is_finished()), "the move was in the middle of it");
+    release(&world, session, "moved").await;
     for streaming in streaming {
         let answer = within(streaming).await.unwrap();
         assert_eq!(answer.content().as_deref(), Some("done"));
@@ -114,7 +132,7 @@ async fn a_stream_goes_on_without_a_gap_or_a_double() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_is_cancelled_after_its_slot_was_moved() {
-    let world = World::start(3).await;
+    let world = World::start_patient(Era::Both).await;
     let session = world.open_owned_by(1, NEW).await;
     let call = r#"{"jsonrpc":"2.0","id":"h","method":"tools/call","params":{"name":"hang","arguments":{}}}"#;
     let hanging = world.nodes[0].post(session, call.into());
@@ -133,9 +151,9 @@ async fn a_call_is_cancelled_after_its_slot_was_moved() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_lost_finisher_leaves_is_unknown() {
-    let mut world = World::start(3).await;
+    let mut world = World::start_patient(Era::Both).await;
     let session = world.open_owned_by(1, NEW).await;
-    let calls: Vec<_> = [0, 2].map(|at| world.nodes[at].call(session, "slow", r#"{"ms":25000}"#)).into();
+    let calls: Vec<_> = [0, 2].map(|at| world.nodes[at].call(session, "hang", "{}")).into();
     in_flight(&world, 1, 2).await;
     moved(&world, session, 2).await;
     world.nodes[1].kill();
@@ -148,7 +166,7 @@ async fn what_a_lost_finisher_leaves_is_unknown() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_question_from_before_a_move_is_answered_after_it() {
-    let world = World::start_legacy(3).await;
+    let world = World::start_patient(Era::Legacy).await;
     let session = common::asked::open(&world, 1).await;
     let call = r#"{"jsonrpc":"2.0","id":"q","method":"tools/call","params":{"name":"test_elicitation","arguments":{"message":"Well?"}}}"#;
     let mut events = common::asked::post(&world, 0, session, call);
@@ -167,7 +185,7 @@ async fn a_question_from_before_a_move_is_answered_after_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_general_stream_goes_with_its_slot() {
-    let world = World::start(3).await;
+    let world = World::start_patient(Era::Both).await;
     for version in ["2024-11-05", OLD, NEW] {
         for at in [0, 1] {
             let session = world.open_owned_by(1, version).await;
@@ -195,7 +213,7 @@ async fn the_general_stream_goes_with_its_slot() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_is_drained_under_calls_that_overlap() {
-    let world = World::start(3).await;
+    let world = World::start_patient(Era::Both).await;
     let stop = Arc::new(AtomicBool::new(false));
     let mut loads = Vec::new();
     for _ in 0..4 {
@@ -227,10 +245,10 @@ async fn a_node_is_drained_under_calls_that_overlap() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slot_is_moved_on_under_a_call_that_is_finished_elsewhere() {
-    let world = World::start(3).await;
+    let world = World::start_patient(Era::Both).await;
     let session = world.open_owned_by(1, NEW).await;
-    let calls = [0, 1, 2].map(|at| world.nodes[at].call(session, "slow", r#"{"ms":8000}"#));
-    let streaming = r#"{"jsonrpc":"2.0","id":"s","method":"tools/call","params":{"name":"slow","arguments":{"ms":8000,"steps":400},"_meta":{"progressToken":"p"}}}"#;
+    let calls = [0, 1, 2].map(|at| world.nodes[at].call(session, "slow", &until_released("moved")));
+    let streaming = r#"{"jsonrpc":"2.0","id":"s","method":"tools/call","params":{"name":"slow","arguments":{"ms":4000,"steps":400,"until":"moved"},"_meta":{"progressToken":"p"}}}"#;
     let streaming = world.nodes[0].post(session, streaming.into());
     in_flight(&world, 1, 4).await;
     // On to another node, to the last one, and back to the one that finishes them.
@@ -239,6 +257,7 @@ async fn a_slot_is_moved_on_under_a_call_that_is_finished_elsewhere() {
         assert_eq!(world.nodes[to].content(session, "echo", r#"{"text":"served"}"#).await, "served");
     }
     assert!(calls.iter().all(|call| !call.is_finished()), "all that while they were under way");
+    release(&world, session, "moved").await;
     for call in calls {
         expect_done(&[within(call).await.unwrap()]);
     }
@@ -253,7 +272,7 @@ async fn a_slot_is_moved_on_under_a_call_that_is_finished_elsewhere() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_that_was_moved_twice_is_cancelled_where_it_runs() {
-    let world = World::start(3).await;
+    let world = World::start_patient(Era::Both).await;
     let session = world.open_owned_by(1, NEW).await;
     let call = r#"{"jsonrpc":"2.0","id":"h","method":"tools/call","params":{"name":"hang","arguments":{}}}"#;
     let hanging = world.nodes[0].post(session, call.into());
@@ -284,21 +303,23 @@ fn post_batch(world: &World, at: usize, session: SessionId, text: String) -> tok
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_batch_goes_on_where_it_was_begun() {
-    let world = World::start(3).await;
+    let world = World::start_patient(Era::Both).await;
     let session = world.open_owned_by(1, "2025-03-26").await;
-    let call = |id: u64, ms: u64| {
+    let call = |id: u64| {
+        let arguments = until_released("moved");
         format!(
-            r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"slow","arguments":{{"ms":{ms}}}}}}}"#
+            r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"slow","arguments":{arguments}}}}}"#
         )
     };
     // More than are dealt with at a time, so that the last ones begin after the move.
-    let calls: Vec<String> = (0..20).map(|id| call(id, 2500)).collect();
+    let calls: Vec<String> = (0..20).map(call).collect();
     let batch = format!(r#"[{},{{"jsonrpc":"2.0","id":20,"method":"ping"}}]"#, calls.join(","));
     let batches =
         [0, 1, 2].map(|at| post_batch(&world, at, session, batch.replace("\"id\":", &format!("\"id\":{}00", at + 1))));
     in_flight(&world, 1, 48).await;
     moved(&world, session, 2).await;
     assert!(batches.iter().all(|batch| !batch.is_finished()), "the move was in the middle of them");
+    release(&world, session, "moved").await;
     for (at, batch) in batches.into_iter().enumerate() {
         let answers = within(batch).await.unwrap();
         let ids: Vec<u64> = answers.iter().filter_map(|answer| answer["id"].as_u64()).collect();

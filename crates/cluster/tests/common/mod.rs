@@ -55,8 +55,25 @@ pub struct World {
     upstream: Arc<str>,
     addresses: Vec<SocketAddr>,
     roles: Vec<Roles>,
+    timing: Timing,
     dir: tempfile::TempDir,
 }
+
+/// Nothing is taken from a node that is slow, so that a test of what is planned sees nothing else on a busy machine.
+const PATIENT: Timing = Timing {
+    heartbeat_ms: 250,
+    act_ms: 20_000,
+    give_away_ms: 25_000,
+    election_min_ms: 1_000,
+    election_max_ms: 2_000,
+    raft_heartbeat_ms: 100,
+    fenced_ms: 10_000,
+    unreachable_ms: 30_000,
+    copy_ms: 300,
+    move_ms: 20_000,
+    hold_ms: 30_000,
+    drain_ms: 60_000,
+};
 
 fn init_log() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("CLUSTER_LOG").unwrap_or_default();
@@ -71,20 +88,27 @@ impl World {
 
     /// Starts nodes with these roles, which all vote, and waits until they serve.
     pub async fn start_with(roles: &[Roles]) -> Self {
-        Self::start_on(roles, Options::default()).await
+        Self::start_on(roles, Options::default(), Timing::default()).await
+    }
+
+    /// Starts three nodes that are given much time for everything.
+    pub async fn start_patient(era: Era) -> Self {
+        Self::start_on(&[Roles::ALL; 3], Options { era, ..Options::default() }, PATIENT).await
     }
 
     /// Starts nodes of an upstream that speaks only the old revisions: it holds sessions, and asks clients.
     pub async fn start_legacy(count: usize) -> Self {
-        Self::start_on(&vec![Roles::ALL; count], Options { era: Era::Legacy, ..Options::default() }).await
+        let options = Options { era: Era::Legacy, ..Options::default() };
+        Self::start_on(&vec![Roles::ALL; count], options, Timing::default()).await
     }
 
     /// Starts nodes of an upstream with so many more tools.
     pub async fn start_with_tools(count: usize, extra_tools: usize) -> Self {
-        Self::start_on(&vec![Roles::ALL; count], Options { extra_tools, ..Options::default() }).await
+        let options = Options { extra_tools, ..Options::default() };
+        Self::start_on(&vec![Roles::ALL; count], options, Timing::default()).await
     }
 
-    async fn start_on(roles: &[Roles], options: Options) -> Self {
+    async fn start_on(roles: &[Roles], options: Options, timing: Timing) -> Self {
         let count = roles.len();
         init_log();
         let upstream = start_upstream(options).await;
@@ -92,7 +116,7 @@ impl World {
         let addresses: Vec<_> = listeners.iter().map(|listener| listener.local_addr().unwrap()).collect();
         let keys = Arc::new(SessionKeys::new(1, &[7; 32]).unwrap());
         let dir = tempfile::tempdir().unwrap();
-        let mut world = Self { nodes: Vec::new(), keys, upstream, addresses, roles: roles.to_vec(), dir };
+        let mut world = Self { nodes: Vec::new(), keys, upstream, addresses, roles: roles.to_vec(), timing, dir };
         for (at, listener) in listeners.into_iter().enumerate() {
             let up = world.start_node(at, 1, listener).await;
             world.nodes.push(up);
@@ -108,11 +132,22 @@ impl World {
     async fn start_node(&self, at: usize, generation: u64, listener: std::net::TcpListener) -> Up {
         let run = Run { node: NodeId(at as u64 + 1), generation: Generation(generation) };
         let (dir, addresses) = (self.dir.path().join(at.to_string()), self.addresses.clone());
-        let (keys, upstream) = (self.keys.clone(), self.upstream.clone());
+        let (keys, upstream, timing) = (self.keys.clone(), self.upstream.clone(), self.timing);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let (cut, disk) = (Cut::default(), Disk::default());
         let parts = runtime
-            .spawn(compose(run, self.roles[at], dir, addresses, keys, upstream, listener, cut.clone(), disk.clone()))
+            .spawn(compose(
+                run,
+                self.roles[at],
+                timing,
+                dir,
+                addresses,
+                keys,
+                upstream,
+                listener,
+                cut.clone(),
+                disk.clone(),
+            ))
             .await
             .unwrap();
         let (cluster, node, raft) = parts;
@@ -193,6 +228,7 @@ async fn start_upstream(options: Options) -> Arc<str> {
 async fn compose(
     run: Run,
     roles: Roles,
+    timing: Timing,
     dir: PathBuf,
     addresses: Vec<SocketAddr>,
     keys: Arc<SessionKeys>,
@@ -209,13 +245,14 @@ async fn compose(
     let listener = CutListener(tokio::net::TcpListener::from_std(listener).unwrap(), cut);
     let mesh = Mesh::start_on(config, Box::new(listener), switchboard.clone()).unwrap();
     let mut raft = enfilade_raft::Config::new(dir, run, Arc::new(RaftLinks(mesh.clone())));
+    raft.timing = timing;
     raft.before_write = Some(Arc::new(move || disk.before_write()));
     let opened = until(|| Raft::open(raft.clone()), |opened| !matches!(opened, Err(OpenError::Journal(_)))).await;
     let raft = Arc::new(opened.unwrap());
     switchboard.set_raft(raft.clone());
     let name = format!("node-{}", run.node.0);
     let registration = Registration { name: name.into(), link: link.into(), roles, formats: 1 };
-    let config = Config { timing: Timing::default(), ..Config::new(run, registration, vec!["all".into()]) };
+    let config = Config { timing, ..Config::new(run, registration, vec!["all".into()]) };
     let prepared = Prepared::new(config, mesh, &Share::Replica(raft.clone()), keys.clone(), boottime()).unwrap();
     let server =
         ServerConfig { name: "all".into(), path: "/mcp".into(), prefix: PrefixChoice::Never, upstreams: vec![] };

@@ -7,6 +7,8 @@ use parking_lot::Mutex;
 use rmcp::model::{LoggingLevel, RequestStateCodec};
 use rmcp::task_manager::TaskManager;
 use serde_json::{Value, json};
+use tokio::sync::Notify;
+
 use tokio_util::sync::CancellationToken;
 
 use super::Options;
@@ -26,6 +28,7 @@ pub(super) struct Shared {
     /// Cancelled when the server is about to stop: open subscriptions end with their result.
     pub(super) stopping: CancellationToken,
     counts: Mutex<Counts>,
+    counted: Notify,
 }
 
 #[derive(Default)]
@@ -46,6 +49,7 @@ impl Shared {
             dynamic_tools: Mutex::new(Vec::new()),
             stopping: CancellationToken::new(),
             counts: Mutex::new(Counts::default()),
+            counted: Notify::new(),
         }
     }
 
@@ -59,7 +63,19 @@ impl Shared {
         let mut counts = self.counts.lock();
         let value = counts.keys.entry(key.to_owned()).or_default();
         *value += 1;
+        self.counted.notify_waiters();
         *value
+    }
+
+    /// Resolves when `key` has been counted up.
+    pub(super) async fn counted(&self, key: &str) {
+        loop {
+            let more = self.counted.notified(); // Hears what comes from here on, also before it is polled.
+            if self.counts.lock().keys.contains_key(key) {
+                return;
+            }
+            more.await;
+        }
     }
 
     /// Notes that a running tool was cancelled.

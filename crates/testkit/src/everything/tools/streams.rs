@@ -14,11 +14,12 @@ const STEP: Duration = Duration::from_millis(50);
 pub(super) fn list() -> Vec<Tool> {
     let natural = json!({ "type": "integer", "minimum": 0 });
     vec![
-        // Sleeps, in steps that send progress if a token was given; then "done". Can be cancelled.
+        // Sleeps, in steps that send progress if a token was given; then "done". The last step waits until the counter
+        // `until`, if there is one, was counted up. Can be cancelled.
         Tool::new(
             "slow",
             "sleeps for that many milliseconds",
-            schema(json!({ "ms": natural, "steps": natural }), &["ms"]),
+            schema(json!({ "ms": natural, "steps": natural, "until": { "type": "string" } }), &["ms"]),
         ),
         // Never answers until it is cancelled.
         bare("hang", "never answers"),
@@ -51,10 +52,17 @@ pub(super) async fn call(call: &Call) -> Option<ToolResult> {
 async fn slow(call: &Call) -> ToolResult {
     let ms = call.count_or("ms", 0)?;
     let steps = call.count_or("steps", 1)?.clamp(1, 10_000);
+    let until = call.text_or("until", "");
     for step in 1..=steps {
         let pause = Duration::from_millis(ms * step / steps - ms * (step - 1) / steps);
+        let wait = async {
+            tokio::time::sleep(pause).await;
+            if step == steps && !until.is_empty() {
+                call.shared.counted(until).await;
+            }
+        };
         tokio::select! {
-            () = tokio::time::sleep(pause) => {}
+            () = wait => {}
             () = call.ctx.ct.cancelled() => return failure("cancelled"),
         }
         call.progress(step as f64, steps as f64).await;
