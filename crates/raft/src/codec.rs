@@ -72,7 +72,14 @@ pub(crate) fn batch_to(batch: &Batch) -> pb::Batch {
 pub(crate) fn batch_from(batch: pb::Batch) -> Result<Batch, BadMessage> {
     let origin = part(batch.origin, "a batch's origin")?;
     let origin = Run { node: NodeId(origin.node), generation: Generation(origin.generation) };
-    Ok(Batch { origin, seq: batch.seq, commands: batch.commands })
+    Ok(Batch { origin, seq: batch.seq, commands: by_themselves(&batch.commands) })
+}
+
+/// The same commands in one buffer of their size. Those that came are pieces of whatever the network read with them, and
+/// the log keeps its entries for long.
+fn by_themselves(commands: &[Bytes]) -> Vec<Bytes> {
+    let mut whole = Bytes::from(commands.concat());
+    commands.iter().map(|command| whole.split_to(command.len())).collect()
 }
 
 pub(crate) fn entry_to(entry: &Entry) -> pb::Entry {
@@ -197,6 +204,18 @@ mod tests {
         let literal = b"\x0a\x0d\x08\x01\x11\x07\0\0\0\0\0\0\0\x18\x05\
             \x12\x13\x0a\x0b\x09\x02\0\0\0\0\0\0\0\x10\x03\x10\x04\x1a\x02ab";
         assert_eq!(entry_to(&entry).encode_to_vec(), literal);
+    }
+
+    #[test]
+    fn commands_do_not_keep_what_they_came_in() {
+        let read = Bytes::from(vec![7; 16_384]);
+        let origin = Some(pb::Run { node: 1, generation: 7 });
+        let came =
+            pb::Batch { origin, seq: 4, commands: vec![read.slice(10..20), read.slice(0..0), read.slice(50..53)] };
+        let commands = batch_from(came).unwrap().commands;
+        assert!(read.is_unique(), "nothing holds the buffer");
+        assert_eq!(commands.iter().map(Bytes::len).collect::<Vec<_>>(), [10, 0, 3]);
+        assert!(commands.concat().iter().all(|byte| *byte == 7));
     }
 
     #[test]
