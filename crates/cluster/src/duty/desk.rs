@@ -11,6 +11,7 @@ use super::inbox::{Happened, Inbox};
 use super::lanes::Lanes;
 use super::proposals::Proposals;
 use super::sessions::Sessions;
+use super::waiting::Waiting;
 use super::wires::Wires;
 use crate::clock::Clock;
 use crate::finish::Finishers;
@@ -37,7 +38,9 @@ pub(crate) struct Tools {
 pub(crate) struct Desk {
     me: Run,
     tools: Tools,
-    duties: Vec<Duty>,
+    pub(super) duties: Vec<Duty>,
+    /// Those of them that wait for time.
+    pub(super) waiting: Waiting,
     table: Arc<SlotTable>,
     closings: Closings,
     pub(crate) proposals: Proposals,
@@ -58,6 +61,7 @@ impl Desk {
             me,
             tools,
             duties: Slot::all().map(|slot| Duty::new(me, slot, timing)).collect(),
+            waiting: Waiting::default(),
             table: Arc::default(),
             closings: Closings::default(),
             proposals,
@@ -104,11 +108,8 @@ impl Desk {
     pub(crate) fn tick(&mut self) {
         self.changes.tick(self.now_ms());
         self.tools.lanes.tick();
-        for slot in Slot::all() {
-            if self.duties[usize::from(slot.get())].waits() {
-                self.event(slot, DutyEvent::Tick);
-            }
-        }
+        let waiting: Vec<Slot> = self.waiting.slots().collect();
+        waiting.into_iter().for_each(|slot| self.event(slot, DutyEvent::Tick));
         self.settle();
     }
 
@@ -149,7 +150,9 @@ impl Desk {
     fn event(&mut self, slot: Slot, event: DutyEvent) {
         let now_ms = self.now_ms();
         let mut follows = Vec::new();
-        let mut actions = self.duties[usize::from(slot.get())].on(now_ms, event);
+        let duty = &mut self.duties[usize::from(slot.get())];
+        let mut actions = duty.on(now_ms, event);
+        self.waiting.note(slot, duty.waits());
         // Nothing is served before its copy is there to be told.
         actions.sort_by_key(|action| matches!(action, DutyAction::Serve(_)));
         for action in actions {

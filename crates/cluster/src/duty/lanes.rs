@@ -4,6 +4,7 @@
 //! waits for a copy is told after the slot's lock is free.
 
 use super::inbox::{Happened, Inbox};
+use super::waiting::Waiting;
 use super::wires::Wires;
 use crate::clock::Clock;
 use crate::wire::Word;
@@ -12,8 +13,9 @@ use enfilade_registry::copy::{CopyAnswer, CopySender, Lane, Step};
 use enfilade_registry::duty::DutyEvent;
 use enfilade_registry::{Fence, Run, SLOTS, Slot, Term};
 use enfilade_session::copy::{Confirm, CopyEntry};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use sha2::{Digest, Sha256};
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 /// All of them.
@@ -23,6 +25,7 @@ pub(crate) struct Lanes {
     wires: Arc<Wires>,
     inbox: Arc<Inbox>,
     slots: Box<[Mutex<OfSlot>]>,
+    pub(super) waiting: Waiting,
 }
 
 /// Those of one slot.
@@ -67,17 +70,17 @@ impl Pending {
 impl Lanes {
     pub(crate) fn new(clock: Clock, copy_ms: u64, wires: Arc<Wires>, inbox: Arc<Inbox>) -> Self {
         let slots = (0..SLOTS).map(|_| Mutex::default()).collect();
-        Self { clock, copy_ms, wires, inbox, slots }
+        Self { clock, copy_ms, wires, inbox, slots, waiting: Waiting::default() }
     }
 
-    fn of(&self, slot: Slot) -> &Mutex<OfSlot> {
-        &self.slots[usize::from(slot.get())]
+    fn lock(&self, slot: Slot) -> Locked<'_> {
+        Locked { slot, of_slot: self.slots[usize::from(slot.get())].lock(), waiting: &self.waiting }
     }
 
     /// This node owns the slot from this term on.
     pub(crate) fn own(&self, fence: Fence) {
         let before = std::mem::replace(
-            &mut *self.of(fence.slot).lock(),
+            &mut *self.lock(fence.slot),
             OfSlot { terms: Some((fence.term, fence.term)), ..OfSlot::default() },
         );
         drop(before);
@@ -85,7 +88,7 @@ impl Lanes {
 
     /// It still does, in a higher term.
     pub(crate) fn renew(&self, fence: Fence) {
-        let mut of_slot = self.of(fence.slot).lock();
+        let mut of_slot = self.lock(fence.slot);
         if let Some((_, high)) = &mut of_slot.terms {
             *high = fence.term;
         }
@@ -96,7 +99,7 @@ impl Lanes {
 
     /// It does not any more. What waited never leaves.
     pub(crate) fn disown(&self, slot: Slot) {
-        let before = std::mem::take(&mut *self.of(slot).lock());
+        let before = std::mem::take(&mut *self.lock(slot));
         drop(before);
     }
 
@@ -131,7 +134,7 @@ impl Lanes {
             filling.sender.restart(now_ms, std::iter::empty())
         });
         if found {
-            self.of(slot).lock().telling = true;
+            self.lock(slot).telling = true;
         }
         found
     }
@@ -139,7 +142,7 @@ impl Lanes {
     /// Everything was told: what follows is new.
     pub(crate) fn told(&self, slot: Slot) {
         let answers = {
-            let mut of_slot = self.of(slot).lock();
+            let mut of_slot = self.lock(slot);
             of_slot.telling = false;
             std::mem::take(&mut of_slot.answers)
         };
@@ -149,7 +152,7 @@ impl Lanes {
     /// There is no such copy any more: nothing waits for it.
     pub(crate) fn end(&self, slot: Slot, lane: Lane) {
         let ended = {
-            let mut of_slot = self.of(slot).lock();
+            let mut of_slot = self.lock(slot);
             let place = of_slot.place(lane);
             place.take_if(|filling| filling.sender.lane() == lane)
         };
@@ -172,7 +175,7 @@ impl Lanes {
     pub(crate) fn answered(&self, answer: CopyAnswer) {
         let (slot, now_ms) = (answer.fence.slot, (self.clock)());
         {
-            let mut of_slot = self.of(slot).lock();
+            let mut of_slot = self.lock(slot);
             if of_slot.telling {
                 of_slot.answers.push(answer);
                 return;
@@ -186,7 +189,7 @@ impl Lanes {
         let now_ms = (self.clock)();
         let mut carried = Vec::new();
         {
-            let mut of_slot = self.of(fence.slot).lock();
+            let mut of_slot = self.lock(fence.slot);
             if of_slot.terms.is_none_or(|(low, high)| fence.term < low || fence.term > high) {
                 return;
             }
@@ -221,13 +224,13 @@ impl Lanes {
         self.carry(slot, to.sender.to(), to.sender.lane(), step)
     }
 
-    /// Time passed.
+    /// Time passed: it matters to copies that wait, and to no others.
     pub(crate) fn tick(&self) {
         let now_ms = (self.clock)();
-        for slot in Slot::all() {
+        for slot in self.waiting.slots() {
             let mut confirmed = Vec::new();
             {
-                let mut of_slot = self.of(slot).lock();
+                let mut of_slot = self.lock(slot);
                 let OfSlot { second, moving, .. } = &mut *of_slot;
                 for filling in [second, moving].into_iter().flatten() {
                     let step = filling.sender.tick(now_ms);
@@ -240,7 +243,7 @@ impl Lanes {
 
     fn change_if(&self, slot: Slot, lane: Lane, step: impl FnOnce(&mut Filling) -> Step<Bytes, Pending>) {
         let confirmed = {
-            let mut of_slot = self.of(slot).lock();
+            let mut of_slot = self.lock(slot);
             let filling = of_slot.place(lane).as_mut().filter(|filling| filling.sender.lane() == lane);
             let Some(filling) = filling else { return };
             let step = step(filling);
@@ -255,7 +258,7 @@ impl Lanes {
         change: impl FnOnce(&mut OfSlot) -> (Run, Lane, Step<Bytes, Pending>, Option<Filling>),
     ) {
         let (confirmed, before) = {
-            let mut of_slot = self.of(slot).lock();
+            let mut of_slot = self.lock(slot);
             let (to, lane, step, before) = change(&mut of_slot);
             (self.carry(slot, to, lane, step), before)
         };
@@ -279,7 +282,39 @@ impl Lanes {
     }
 }
 
+/// The copies of a slot, for as long as nobody else may touch them. Whether they wait is noted as they are let go of, so
+/// that nothing that changes them can forget to.
+struct Locked<'a> {
+    slot: Slot,
+    of_slot: MutexGuard<'a, OfSlot>,
+    waiting: &'a Waiting,
+}
+
+impl Deref for Locked<'_> {
+    type Target = OfSlot;
+
+    fn deref(&self) -> &OfSlot {
+        &self.of_slot
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut OfSlot {
+        &mut self.of_slot
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        self.waiting.note(self.slot, self.of_slot.waits());
+    }
+}
+
 impl OfSlot {
+    fn waits(&self) -> bool {
+        [&self.second, &self.moving].into_iter().flatten().any(|filling| filling.sender.waits())
+    }
+
     fn place(&mut self, lane: Lane) -> &mut Option<Filling> {
         match lane {
             Lane::Second(_) => &mut self.second,

@@ -13,6 +13,7 @@ mod proposals;
 mod sessions;
 #[cfg(test)]
 mod tests;
+mod waiting;
 mod wires;
 mod words;
 

@@ -48,7 +48,7 @@ enum Phase {
     Overflown,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Waiting<E, C> {
     n: u64,
     pushed_ms: u64,
@@ -57,7 +57,7 @@ struct Waiting<E, C> {
 }
 
 /// One copy of one slot.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CopySender<E, C> {
     fence: Fence,
     lane: Lane,
@@ -187,10 +187,17 @@ impl<E: Clone, C> CopySender<E, C> {
         }
         step.given_up = self.phase == Phase::GivenUp;
         step.overflow = self.phase == Phase::Overflown;
-        if now_ms.saturating_sub(self.sent_ms) >= self.copy_ms / 3 {
+        if !self.waiting.is_empty() && now_ms.saturating_sub(self.sent_ms) >= self.copy_ms / 3 {
             self.again(now_ms, &mut step);
         }
         step
+    }
+
+    /// Whether time alone makes it say something. If not, [`CopySender::tick`] changes nothing, whenever it comes: it may
+    /// be left out until something else has happened.
+    pub fn waits(&self) -> bool {
+        // A copy that is being filled or closed has something on its way until it is in step.
+        !self.waiting.is_empty() || matches!(self.phase, Phase::GivenUp | Phase::Overflown)
     }
 
     /// The owner goes on alone: `in_sync = false` is applied, or there is no second any more. Everything may leave.

@@ -13,7 +13,7 @@ const AGAIN_MS: u64 = 500;
 const FINISHING_MAX: usize = 8;
 
 /// One slot, as one run sees it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Duty {
     me: Run,
     slot: Slot,
@@ -36,7 +36,7 @@ enum Role {
 }
 
 /// The copy at the second, as the owner sees it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Second {
     /// The copy that is being filled or kept.
     copy: Option<CopyId>,
@@ -130,9 +130,13 @@ impl Duty {
         Fence { slot: self.slot, term: self.record.term }
     }
 
-    /// Whether time alone may make this run do something for the slot: else ticks are of no use.
+    /// Whether time alone makes this run do something for the slot. If not, [`DutyEvent::Tick`] changes nothing, whenever
+    /// it comes: it may be left out until another event was taken in.
     pub fn waits(&self) -> bool {
-        self.second.wanted.is_some() || self.outgoing.is_some() || self.incoming.is_some() || !self.finishing.is_empty()
+        self.second.wanted.is_some()
+            || self.outgoing.is_some()
+            || self.incoming.is_some_and(|incoming| incoming.is_to_be_said())
+            || !self.finishing.is_empty()
     }
 
     /// The record as last applied.

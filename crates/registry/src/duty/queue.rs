@@ -20,7 +20,7 @@ pub enum Admission {
 }
 
 /// What waits, counted; the messages themselves are the caller's.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Queue {
     messages: usize,
     bytes: usize,

@@ -4,7 +4,7 @@ use super::queue::Queue;
 use crate::{Move, MoveId, Run, Term};
 
 /// The owner's side of a move.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Outgoing {
     pub(super) id: MoveId,
     pub(super) to: Run,
@@ -47,7 +47,7 @@ impl Outgoing {
 }
 
 /// The target's side of a move.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Incoming {
     pub(super) id: MoveId,
     /// The owner; none as long as the move is not applied here.
@@ -57,8 +57,15 @@ pub(super) struct Incoming {
     pub(super) said_ms: u64,
 }
 
+impl Incoming {
+    /// Whether the owner is told that everything is here, until the record shows the end.
+    pub(super) fn is_to_be_said(&self) -> bool {
+        self.ready.is_some() && self.from.is_some()
+    }
+}
+
 /// A former owner that finishes calls.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Finishing {
     pub(super) id: MoveId,
     pub(super) to: Run,

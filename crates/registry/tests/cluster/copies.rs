@@ -5,6 +5,7 @@ use enfilade_registry::{
 };
 use proptest::prelude::*;
 
+use crate::waits::check_sender;
 use crate::{run, slot};
 
 const LANE: Lane = Lane::Second(CopyId(5));
@@ -198,6 +199,7 @@ fn what_is_on_its_way_is_bounded() {
         assert_eq!(step.confirmed.first(), Some(&n));
         overflown |= step.overflow;
     }
+    check_sender(&sender, 1);
     assert!(overflown && sender.unacknowledged() < 17_000);
     assert!(sender.tick(1).overflow, "said again until it is heard");
     let step = sender.restart(2, [1, 2]);
@@ -210,6 +212,7 @@ fn what_is_on_its_way_is_bounded() {
         given_up |= sender.push(4, n, n).given_up;
     }
     assert!(given_up);
+    check_sender(&sender, 5);
 }
 
 proptest! {
@@ -252,6 +255,7 @@ proptest! {
                     continue;
                 }
             };
+            check_sender(&sender, now_ms);
             there.extend(step.send);
             left.extend(step.confirmed);
             if step.caught_up {

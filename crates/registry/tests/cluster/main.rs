@@ -11,6 +11,7 @@ mod refound;
 mod slot_properties;
 mod slots;
 mod versions;
+mod waits;
 mod world;
 
 use enfilade_registry::{Command, Generation, NodeId, Outcome, Refusal, Roles, Run, Slot, SlotRecord, StateMachine};

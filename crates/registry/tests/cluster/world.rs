@@ -9,6 +9,7 @@ use enfilade_registry::{
 };
 use proptest::prelude::*;
 
+use crate::waits::{check_duty, check_sender};
 use crate::{Cluster, register, run, slot};
 
 const NODES: usize = 4;
@@ -138,9 +139,8 @@ impl World {
     }
 
     fn event(&mut self, at: usize, event: DutyEvent) {
-        let idle = event == DutyEvent::Tick && !self.nodes[at].duty.waits();
         let actions = self.nodes[at].duty.on(self.now_ms, event);
-        assert!(!idle || actions.is_empty(), "a tick was of use after all: {actions:?}");
+        check_duty(&self.nodes[at].duty, self.now_ms);
         for action in actions {
             self.act(at, action);
         }
@@ -243,9 +243,10 @@ impl World {
     }
 
     fn each_sender(&mut self, at: usize, mut each: impl FnMut(&mut CopySender<u64, u64>) -> Option<Step<u64, u64>>) {
-        let senders = &mut self.nodes[at].senders;
+        let (senders, now_ms) = (&mut self.nodes[at].senders, self.now_ms);
         let steps: Vec<_> =
             senders.iter_mut().filter_map(|sender| Some((sender.lane(), sender.to(), each(sender)?))).collect();
+        senders.iter().for_each(|sender| check_sender(sender, now_ms));
         for (lane, to, step) in steps {
             self.step(at, lane, to, step);
         }

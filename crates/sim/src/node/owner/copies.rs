@@ -79,7 +79,8 @@ impl Node {
         let now_ms = self.now_ms(ctx);
         let held = self.owner.slot(slot);
         let senders = [&mut held.to_second, &mut held.to_target].into_iter().flatten();
-        let steps: Vec<_> = senders.map(|sender| (sender.lane(), sender.tick(now_ms))).collect();
+        let steps: Vec<_> =
+            senders.filter(|sender| sender.waits()).map(|sender| (sender.lane(), sender.tick(now_ms))).collect();
         for (lane, step) in steps {
             self.copy_step(ctx, slot, lane, step);
         }

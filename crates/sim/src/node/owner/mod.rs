@@ -173,7 +173,10 @@ impl Node {
             if let Some(term) = self.owner.slot(slot).loading.take() {
                 self.duty(ctx, slot, DutyEvent::Loaded(term));
             }
-            self.duty(ctx, slot, DutyEvent::Tick);
+            // As nodes do: what does not wait for time is not ticked.
+            if self.owner.slot(slot).duty.waits() {
+                self.duty(ctx, slot, DutyEvent::Tick);
+            }
             self.copies_tick(ctx, slot);
             self.unfreeze(ctx, slot, now_ms);
             self.go_on(ctx, slot);

@@ -1,5 +1,7 @@
 //! Two or three desks that speak to each other through memory: what one owner wrote is what the next goes on with.
 
+mod walk;
+
 use super::desk::{Desk, Tools};
 use super::held::Held;
 use super::inbox::Inbox;
@@ -9,7 +11,7 @@ use super::sessions::Sessions;
 use super::words::Listener;
 use crate::finish::Finishers;
 use crate::tenure::OwnSlots;
-use crate::wire;
+use crate::wire::{self, Word};
 use enfilade_registry::{
     Command, Fence, Generation, MemoryRegistry, NodeId, Reader, Roles, Run, SessionId, SessionKeys, Slot, Term, Timing,
     plan,
@@ -87,6 +89,11 @@ struct World {
     keys: Arc<SessionKeys>,
     /// Words to this node are lost.
     deaf: Option<usize>,
+    /// Every slot is ticked, whether it waits or not.
+    everything: bool,
+    /// What was said and proposed.
+    said: Vec<(Run, NodeId, Word)>,
+    proposed: Vec<(Run, Command)>,
 }
 
 const SLOT: u16 = 5;
@@ -102,7 +109,16 @@ impl World {
             registry.apply(&command).expect("registered");
         }
         let nodes = runs.map(|run| node(run, &now_ms, &registry, &keys)).collect();
-        let mut world = Self { registry, nodes, now_ms, keys, deaf: None };
+        let mut world = Self {
+            registry,
+            nodes,
+            now_ms,
+            keys,
+            deaf: None,
+            everything: false,
+            said: Vec::new(),
+            proposed: Vec::new(),
+        };
         world.registry.apply(&Command::Assign { live: vec![world.nodes[0].run] }).expect("assigned");
         world.run();
         world
@@ -141,8 +157,10 @@ impl World {
                 for command in node.desk.proposals.drain() {
                     busy = true;
                     self.registry.apply(&command).expect("applied");
+                    self.proposed.push((node.run, command));
                 }
             }
+            self.said.extend(said.iter().cloned());
             for (from, to, word) in said {
                 let at = usize::try_from(to.0 - 1).expect("small");
                 if self.deaf != Some(at) {
@@ -160,6 +178,10 @@ impl World {
                 node.slots.set_lease(now_ms + 1000);
                 node.desk.beat();
                 if now_ms.is_multiple_of(100) {
+                    if self.everything {
+                        node.desk.waiting.all();
+                        node.lanes.waiting.all();
+                    }
                     node.desk.tick();
                 }
             }
@@ -173,8 +195,12 @@ impl World {
 
     /// The owner's session says something; gives whether it may leave yet.
     fn say(&self, at: usize, seq: u64) -> Arc<AtomicU64> {
+        self.say_in(Self::slot(), at, seq)
+    }
+
+    fn say_in(&self, slot: Slot, at: usize, seq: u64) -> Arc<AtomicU64> {
         let node = &self.nodes[at];
-        let session = self.session();
+        let session = self.keys.mint(slot, [1; 16]);
         let data = format!("event {seq}").into();
         let change = CopyChange::Event { stream: 1, seq, droppable: false, answers: false, data };
         let entry = CopyEntry { session, change };
@@ -183,8 +209,8 @@ impl World {
             let left = left.clone();
             move || left.store(1, Ordering::Relaxed)
         });
-        node.sessions.entries.lock().entry(Self::slot()).or_default().push(entry.clone());
-        node.lanes.append(node.slots.owned(Self::slot()).expect("it owns the slot"), &entry, confirm);
+        node.sessions.entries.lock().entry(slot).or_default().push(entry.clone());
+        node.lanes.append(node.slots.owned(slot).expect("it owns the slot"), &entry, confirm);
         left
     }
 
