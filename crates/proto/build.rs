@@ -20,6 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         tonic_prost_build::configure()
             .build_transport(false)
             .bytes(".")
+            .codec_path("crate::PeerCodec")
             .emit_rerun_if_changed(false)
             .compile_fds(descriptors)?;
     }

@@ -4,6 +4,7 @@ use crate::wire::{self, Kind as WireKind};
 use bytes::Bytes;
 use enfilade_mcp::classify::Modern;
 use enfilade_mcp::{Envelope, Id, Kind};
+use enfilade_mesh::Message as Payload;
 use enfilade_proto::owner as proto;
 use enfilade_registry::SessionId;
 use enfilade_session::owner::{Caller, HeaderLookup, Legacy, Owner, Reply};
@@ -67,7 +68,7 @@ impl<'a> Ask<'a> {
     }
 
     /// As the first payload of an exchange. `server` is the virtual server's name.
-    pub(crate) fn encode(&self, server: &str) -> Bytes {
+    pub(crate) fn encode(&self, server: &str) -> Payload {
         let mut head = proto::Ask {
             server: server.to_owned(),
             principal: self.caller.principal.to_owned(),
@@ -76,6 +77,7 @@ impl<'a> Ask<'a> {
         };
         let (kind, message) = match self.what {
             What::Modern { request, headers, .. } => {
+                head.framed = !headers.are_sent();
                 headers.params(&mut |name, value| {
                     head.params.push(proto::Param { name: name.to_owned(), value: value.to_owned() });
                 });
@@ -95,6 +97,6 @@ impl<'a> Ask<'a> {
             What::End { .. } => (WireKind::End, ""),
         };
         head.set_kind(kind);
-        wire::ask(&head, message)
+        wire::ask(&head, Bytes::copy_from_slice(message.as_bytes()))
     }
 }

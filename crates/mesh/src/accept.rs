@@ -178,7 +178,8 @@ fn take(shared: &Arc<Shared>, link: &Arc<Link>, frame: proto::Open) {
         term: frame.term,
         within: link::within(&frame),
         traceparent: (!frame.traceparent.is_empty()).then_some(frame.traceparent),
-        payload: frame.payload,
+        payload: link::kept(frame.payload),
+        body: link::kept(frame.body),
         last: frame.last,
     };
     match relay_to {

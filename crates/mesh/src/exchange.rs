@@ -29,8 +29,42 @@ pub struct Open {
     pub traceparent: Option<String>,
     /// The first message.
     pub payload: Bytes,
+    /// Its second part, as [`Message::body`].
+    pub body: Bytes,
     /// No more from the opener.
     pub last: bool,
+}
+
+/// What is said at once. It may have two parts, so that large bytes need not be copied behind what is said of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Message {
+    /// All of it, or what is said of the body.
+    pub head: Bytes,
+    /// Often empty.
+    pub body: Bytes,
+}
+
+impl Message {
+    /// Bytes of both parts.
+    pub fn len(&self) -> usize {
+        self.head.len() + self.body.len()
+    }
+
+    /// True when there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Both parts as one; copies them when there are two.
+    fn joined(self) -> Bytes {
+        if self.body.is_empty() { self.head } else { [self.head, self.body].concat().into() }
+    }
+}
+
+impl From<Bytes> for Message {
+    fn from(head: Bytes) -> Self {
+        Self { head, body: Bytes::new() }
+    }
 }
 
 /// One end of an exchange. Dropping it before both sides said `last` resets it at the other end.
@@ -50,14 +84,19 @@ impl Exchange {
     }
 
     /// Sends a message; waits while the other side has given no credit. Dropping the future before it is ready takes
-    /// the message back. With `last` it is the last of this side; an empty payload then is only the end, no message.
-    pub async fn send(&mut self, payload: Bytes, last: bool) -> Result<(), Broken> {
-        self.sending.send(payload, last).await
+    /// the message back. With `last` it is the last of this side; an empty one then is only the end, no message.
+    pub async fn send(&mut self, message: impl Into<Message>, last: bool) -> Result<(), Broken> {
+        self.sending.send(message, last).await
     }
 
     /// The next message. `None`: the other side said `last`. What arrived before an exchange broke comes first.
     pub async fn next(&mut self) -> Option<Result<Bytes, Broken>> {
         self.receiving.next().await
+    }
+
+    /// As [`Exchange::next`], in the parts that it was sent in.
+    pub async fn next_message(&mut self) -> Option<Result<Message, Broken>> {
+        self.receiving.next_message().await
     }
 
     /// As [`Sending::broken`].
@@ -88,11 +127,12 @@ impl Sending {
     }
 
     /// As [`Exchange::send`].
-    pub async fn send(&mut self, payload: Bytes, last: bool) -> Result<(), Broken> {
-        if payload.len() > self.flow.message_bytes_max() {
+    pub async fn send(&mut self, message: impl Into<Message>, last: bool) -> Result<(), Broken> {
+        let message = message.into();
+        if message.len() > self.flow.message_bytes_max() {
             return Err(Broken::TooLarge);
         }
-        let mut message = Some((payload, last));
+        let mut message = Some((message, last));
         poll_fn(|cx| self.flow.poll_send(&mut message, cx)).await
     }
 
@@ -114,7 +154,7 @@ impl Drop for Sending {
     }
 }
 
-/// The receiving direction; a [`Stream`] of messages. Dropping it before the other side said `last` resets the exchange.
+/// The receiving direction; a [`Stream`] of messages, each as one. Dropping it before the other side said `last` resets the exchange.
 pub struct Receiving {
     flow: Arc<Flow>,
 }
@@ -132,6 +172,11 @@ impl Receiving {
 
     /// As [`Exchange::next`].
     pub async fn next(&mut self) -> Option<Result<Bytes, Broken>> {
+        Some(self.next_message().await?.map(Message::joined))
+    }
+
+    /// As [`Exchange::next_message`].
+    pub async fn next_message(&mut self) -> Option<Result<Message, Broken>> {
         poll_fn(|cx| self.flow.poll_next(cx)).await
     }
 }
@@ -140,7 +185,7 @@ impl Stream for Receiving {
     type Item = Result<Bytes, Broken>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.flow.poll_next(cx)
+        self.flow.poll_next(cx).map(|next| Some(next?.map(Message::joined)))
     }
 }
 

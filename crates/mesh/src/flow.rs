@@ -5,19 +5,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use bytes::Bytes;
 use enfilade_proto::mesh::frame::Kind;
 use enfilade_proto::mesh::{Credit, Data, ResetReason};
 use enfilade_registry::Run;
 use parking_lot::Mutex;
 
-use crate::Broken;
 use crate::link::Link;
 use crate::outbox::cost;
-
-/// Larger payloads keep the buffer that they arrived in; smaller ones are copied, or a message that is kept for long
-/// would keep a buffer many times its size.
-const COPY_MAX: usize = 16 * 1024;
+use crate::{Broken, Message};
 
 pub(crate) struct Flow {
     pub(crate) id: u64,
@@ -28,7 +23,7 @@ pub(crate) struct Flow {
 }
 
 struct State {
-    inbox: VecDeque<Bytes>,
+    inbox: VecDeque<Message>,
     heard_last: bool,
     said_last: bool,
     broken: Option<Broken>,
@@ -73,8 +68,7 @@ impl Flow {
     }
 
     /// A message from the other side.
-    pub(crate) fn deliver(&self, payload: Bytes, last: bool) -> After {
-        let payload = if payload.len() <= COPY_MAX { Bytes::copy_from_slice(&payload) } else { payload };
+    pub(crate) fn deliver(&self, message: Message, last: bool) -> After {
         let mut state = self.state.lock();
         if state.broken.is_some() {
             return After::Goes;
@@ -82,10 +76,10 @@ impl Flow {
         if state.heard_last || state.room <= 0 {
             return After::Violation;
         }
-        state.room -= cost(&payload) as i64;
+        state.room -= cost(message.len()) as i64;
         state.heard_last = last;
-        if !(last && payload.is_empty()) {
-            state.inbox.push_back(payload);
+        if !(last && message.is_empty()) {
+            state.inbox.push_back(message);
         }
         let after = if last && state.said_last { After::Done } else { After::Goes };
         // Who waits for the end of a finished exchange is told too.
@@ -121,9 +115,13 @@ impl Flow {
     }
 
     /// Sends when there is credit and room in the link's queue.
-    pub(crate) fn poll_send(&self, message: &mut Option<(Bytes, bool)>, cx: &Context<'_>) -> Poll<Result<(), Broken>> {
+    pub(crate) fn poll_send(
+        &self,
+        message: &mut Option<(Message, bool)>,
+        cx: &Context<'_>,
+    ) -> Poll<Result<(), Broken>> {
         let Some((payload, last)) = message else { return Poll::Ready(Ok(())) };
-        let (cost, last) = (cost(payload), *last);
+        let (cost, last) = (cost(payload.len()), *last);
         if let Poll::Ready(result) = self.poll_window(cx) {
             result?;
         } else {
@@ -134,7 +132,7 @@ impl Flow {
             Poll::Ready(Err(_)) => return Poll::Ready(Err(self.lost())),
             Poll::Ready(Ok(())) => {}
         }
-        let payload = message.take().map(|(payload, _)| payload).unwrap_or_default();
+        let Message { head, body } = message.take().map(|(message, _)| message).unwrap_or_default();
         // Counted before it is queued: the answer may be here before this function returns.
         let done = {
             let mut state = self.state.lock();
@@ -142,7 +140,7 @@ impl Flow {
             state.said_last = last;
             last && state.heard_last
         };
-        let pushed = self.link.outbox.push(Kind::Data(Data { exchange: self.id, payload, last }));
+        let pushed = self.link.outbox.push(Kind::Data(Data { exchange: self.id, payload: head, body, last }));
         if done {
             self.link.forget(self.id);
         }
@@ -182,10 +180,10 @@ impl Flow {
     }
 
     /// The next message; gives credit as messages are read.
-    pub(crate) fn poll_next(&self, cx: &Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
-        let (payload, credit) = {
+    pub(crate) fn poll_next(&self, cx: &Context<'_>) -> Poll<Option<Result<Message, Broken>>> {
+        let (message, credit) = {
             let mut state = self.state.lock();
-            let Some(payload) = state.inbox.pop_front() else {
+            let Some(message) = state.inbox.pop_front() else {
                 return match (state.heard_last, state.broken) {
                     (true, _) => Poll::Ready(None),
                     (false, Some(broken)) => Poll::Ready(Some(Err(broken))),
@@ -195,14 +193,14 @@ impl Flow {
                     }
                 };
             };
-            let credit = state.credit(cost(&payload), self.link.credit_bytes);
-            (payload, credit)
+            let credit = state.credit(cost(message.len()), self.link.credit_bytes);
+            (message, credit)
         };
         if let Some(bytes) = credit {
             // A link that has ended needs no credit; the reader is told by `broken`.
             let _ = self.link.outbox.push(Kind::Credit(Credit { exchange: self.id, bytes }));
         }
-        Poll::Ready(Some(Ok(payload)))
+        Poll::Ready(Some(Ok(message)))
     }
 
     /// Waits for the end of the exchange.

@@ -27,6 +27,6 @@ mod wire;
 
 pub use config::{Config, Limits, Peer, Timing, Tls};
 pub use error::{Broken, CallError, CallFailed, NotSent, StartError};
-pub use exchange::{Exchange, Open, Receiving, Sending};
+pub use exchange::{Exchange, Message, Open, Receiving, Sending};
 pub use mesh::{CallKind, Mesh, Serve, Stats};
 pub use net::{BoxIo, Io, Listen, Net, TcpNet};

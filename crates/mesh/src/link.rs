@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::task::Context;
 use std::time::Duration;
 
+use bytes::Bytes;
+use enfilade_proto::FRAME_BUFFER_BYTES;
 use enfilade_proto::mesh::frame::Kind;
 use enfilade_proto::mesh::{self as proto, Frame, Reset, ResetReason, Roster};
 use enfilade_registry::{NodeId, Run};
@@ -17,7 +19,10 @@ use tokio::time::{Instant, Sleep};
 use crate::exchange::Exchange;
 use crate::flow::{After, Flow};
 use crate::outbox::{Outbox, cost};
-use crate::{Broken, Limits, NotSent, Open};
+use crate::{Broken, Limits, Message, NotSent, Open};
+
+/// What takes at least this part of a buffer is not copied out of it.
+const SHARE_MIN: usize = 8;
 
 pub(crate) struct Link {
     /// The node at the other end.
@@ -89,10 +94,11 @@ impl Link {
 
     /// Opens an exchange. `Err` only when its frame was not queued.
     pub(crate) async fn open(self: &Arc<Self>, open: Open, route: Route) -> Result<Exchange, NotSent> {
-        if open.payload.len() > self.message_bytes_max {
+        let bytes = open.payload.len() + open.body.len();
+        if bytes > self.message_bytes_max {
             return Err(NotSent::TooLarge);
         }
-        let cost = cost(&open.payload);
+        let cost = cost(bytes);
         let deadline = open.within.map(|within| Instant::now() + within.min(Duration::from_millis(u32::MAX.into())));
         let room = std::future::poll_fn(|cx| self.outbox.poll_reserve(cost, cx));
         let reserved = match deadline {
@@ -111,6 +117,7 @@ impl Link {
             within_ms: deadline.map_or(0, remaining_ms),
             traceparent: open.traceparent.unwrap_or_default(),
             payload: open.payload,
+            body: open.body,
             last: open.last,
             relay_to: route.relay_to.map(|run| run.node.0),
             relayed_for: route.relayed_for.map(to_proto),
@@ -213,7 +220,8 @@ impl Link {
 
     fn data(&self, data: proto::Data) -> Result<(), Violation> {
         let Some(flow) = self.flow(data.exchange) else { return Ok(()) };
-        match flow.deliver(data.payload, data.last) {
+        let message = Message { head: kept(data.payload), body: kept(data.body) };
+        match flow.deliver(message, data.last) {
             After::Goes => Ok(()),
             After::Done => {
                 self.forget(data.exchange);
@@ -336,6 +344,12 @@ impl Table {
     }
 }
 
+/// Part of a message that arrived, for one who may keep it for long: small ones leave the buffer that they came in,
+/// which is many times their size.
+pub(crate) fn kept(part: Bytes) -> Bytes {
+    if part.len() < FRAME_BUFFER_BYTES / SHARE_MIN { Bytes::copy_from_slice(&part) } else { part }
+}
+
 /// The time that an opening gives.
 pub(crate) fn within(open: &proto::Open) -> Option<Duration> {
     (open.within_ms > 0).then(|| Duration::from_millis(u64::from(open.within_ms)))
@@ -349,4 +363,17 @@ fn remaining_ms(deadline: Instant) -> u32 {
 
 pub(crate) fn to_proto(run: Run) -> proto::Run {
     proto::Run { node: run.node.0, generation: run.generation.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_message_does_not_keep_the_buffer_that_it_came_in() {
+        let buffer = Bytes::from(vec![0; FRAME_BUFFER_BYTES]);
+        let shares = |part: Bytes| buffer.as_ptr_range().contains(&kept(part).as_ptr());
+        assert!(!shares(buffer.slice(1..FRAME_BUFFER_BYTES / SHARE_MIN)));
+        assert!(shares(buffer.slice(1..=FRAME_BUFFER_BYTES / SHARE_MIN)));
+    }
 }

@@ -17,16 +17,20 @@ use tonic::Status;
 /// What a message costs besides its payload, so that empty ones are bounded too.
 pub(crate) const MESSAGE_COST: usize = 64;
 
-/// With so many open exchanges the writer lets others go first, once for each time that it found something: what they
-/// send leaves in the same write. With fewer there is nobody to wait for.
+/// With so many open exchanges the writer lets others go first when it finds something: what they send leaves in the
+/// same write. With fewer there is nobody to wait for.
 const CROWD: usize = 8;
+
+/// It does so again for as long as there is more each time: so often, and up to so many bytes.
+const TURNS_MAX: u8 = 4;
+const WRITE_BYTES: usize = 32 * 1024;
 
 /// How far back one who waits for room is looked for.
 const WAITING_SEARCHED: usize = 16;
 
 /// What a message costs in queues and credit.
-pub(crate) fn cost(payload: &[u8]) -> usize {
-    payload.len() + MESSAGE_COST
+pub(crate) fn cost(bytes: usize) -> usize {
+    bytes + MESSAGE_COST
 }
 
 /// The link has ended.
@@ -49,8 +53,10 @@ struct Inner {
     waiting: Vec<Waker>,
     /// The writer, when it found nothing.
     writer: Option<Waker>,
-    /// The writer found nothing the last time, and has let nobody go first since.
-    is_fresh: bool,
+    /// How often the writer may let others go first, since it found nothing.
+    turns: u8,
+    /// The frames that there were the last time.
+    seen: usize,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -137,11 +143,9 @@ impl Outbox {
     fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Frame>> {
         let (frame, woken) = {
             let mut inner = self.inner.lock();
-            if std::mem::take(&mut inner.is_fresh)
-                && !inner.frames.is_empty()
-                && inner.state == State::Open
-                && self.exchanges.load(Ordering::Relaxed) >= CROWD
-            {
+            if inner.has_more_to_come() && self.exchanges.load(Ordering::Relaxed) >= CROWD {
+                inner.seen = inner.frames.len();
+                inner.turns -= 1;
                 drop(inner);
                 // It is woken once all that is ready has had its turn.
                 let _ = pin!(tokio::task::yield_now()).poll(cx);
@@ -152,15 +156,23 @@ impl Outbox {
                     return Poll::Ready(None);
                 }
                 inner.writer = Some(cx.waker().clone());
-                inner.is_fresh = true;
+                (inner.turns, inner.seen) = (TURNS_MAX, 0);
                 return Poll::Pending;
             };
+            inner.turns = 0;
             inner.bytes -= frame.kind.as_ref().map_or(0, reserved);
             let room = inner.bytes <= self.bytes_max / 2 && !inner.waiting.is_empty();
             (frame, if room { std::mem::take(&mut inner.waiting) } else { Vec::new() })
         };
         woken.into_iter().for_each(Waker::wake);
         Poll::Ready(Some(frame))
+    }
+}
+
+impl Inner {
+    /// There is more than the last time, and others may have more.
+    fn has_more_to_come(&self) -> bool {
+        self.turns > 0 && self.frames.len() > self.seen && self.bytes < WRITE_BYTES && self.state == State::Open
     }
 }
 
@@ -174,8 +186,8 @@ fn opened(frame: Frame) -> Option<u64> {
 /// The room that a frame had reserved.
 fn reserved(kind: &Kind) -> usize {
     match kind {
-        Kind::Open(open) => cost(&open.payload),
-        Kind::Data(data) => cost(&data.payload),
+        Kind::Open(open) => cost(open.payload.len() + open.body.len()),
+        Kind::Data(data) => cost(data.payload.len() + data.body.len()),
         Kind::Hello(_) | Kind::Credit(_) | Kind::Reset(_) | Kind::Roster(_) => 0,
     }
 }
@@ -199,5 +211,45 @@ impl Stream for Answer {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.0.poll_frame(cx).map(|frame| frame.map(Ok))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use enfilade_proto::mesh::Credit;
+    use futures::task::noop_waker;
+
+    fn push(outbox: &Outbox) {
+        outbox.push(Kind::Credit(Credit::default())).expect("open");
+    }
+
+    /// Turns that the writer gives to others before its first frame, when there is one more in each of `more` turns.
+    fn turns(exchanges: usize, more: usize) -> usize {
+        let outbox = Outbox::new(1024);
+        let waker = noop_waker();
+        let mut cx = Context::from_waker(&waker);
+        outbox.set_exchanges(exchanges);
+        assert!(outbox.poll_frame(&mut cx).is_pending(), "nothing yet");
+        push(&outbox);
+        let mut turns = 0;
+        while outbox.poll_frame(&mut cx).is_pending() {
+            turns += 1;
+            assert!(turns < 100, "it writes some time");
+            if turns <= more {
+                push(&outbox);
+            }
+        }
+        for _ in 0..more.min(turns) {
+            assert!(outbox.poll_frame(&mut cx).is_ready(), "what is there is written without another turn");
+        }
+        turns
+    }
+
+    #[test]
+    fn among_many_exchanges_others_go_first_as_long_as_they_have_more() {
+        assert_eq!([turns(CROWD, 0), turns(CROWD, 1), turns(CROWD, 2)], [1, 2, 3]);
+        assert_eq!(turns(CROWD, 1000), usize::from(TURNS_MAX));
+        assert_eq!(turns(CROWD - 1, 1000), 0, "with few there is nobody to wait for");
     }
 }

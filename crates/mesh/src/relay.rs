@@ -64,8 +64,8 @@ async fn pump(
     loop {
         tokio::select! {
             biased;
-            next = from.next() => match next {
-                Some(Ok(payload)) => to.send(payload, false).await.map_err(to_side)?,
+            next = from.next_message() => match next {
+                Some(Ok(message)) => to.send(message, false).await.map_err(to_side)?,
                 Some(Err(broken)) => return Err(from_side(broken)),
                 None => return to.send(Bytes::new(), true).await.map_err(to_side),
             },

@@ -6,6 +6,10 @@
     reason = "the documentation of generated types is in proto/*.proto"
 )]
 
+mod codec;
+
+pub use codec::{Buffered, FRAME_BUFFER_BYTES, PeerCodec};
+
 /// What operators ask of a node (proto/admin.proto).
 pub mod admin {
     include!(concat!(env!("OUT_DIR"), "/enfilade.admin.v1.rs"));

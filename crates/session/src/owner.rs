@@ -79,6 +79,11 @@ pub trait HeaderLookup: Send + Sync {
     /// The value, when it is visible ASCII.
     fn header(&self, name: &str) -> Option<&str>;
 
+    /// False where the client's transport has no headers for each message (WebSocket): then none are missing.
+    fn are_sent(&self) -> bool {
+        true
+    }
+
     /// Names every `Mcp-Param-*` header with its value, for who hands the message on to another node.
     fn params(&self, each: &mut dyn FnMut(&str, &str)) {
         let _ = each; // Without any there is nothing to name.

@@ -2,7 +2,7 @@
 
 use crate::wire::{self, Head};
 use bytes::Bytes;
-use enfilade_mesh::{Broken, Exchange, Mesh, Open};
+use enfilade_mesh::{Broken, Exchange, Mesh, Message, Open};
 use enfilade_registry::{Fence, NodeId};
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
@@ -12,7 +12,7 @@ use tokio::sync::watch;
 /// Asks owners on other nodes.
 pub(crate) trait Doors: Send + Sync {
     /// Asks `to`; `fence` is what the asking edge believes. Dropping the future or the events gives the question up.
-    fn ask(&self, to: NodeId, fence: Option<Fence>, message: Bytes) -> BoxFuture<'_, Result<Answered, Failed>>;
+    fn ask(&self, to: NodeId, fence: Option<Fence>, message: Message) -> BoxFuture<'_, Result<Answered, Failed>>;
 
     /// Changes when a link comes or goes.
     fn links(&self) -> watch::Receiver<Vec<NodeId>>;
@@ -23,8 +23,8 @@ pub(crate) struct Answered {
     /// Under which the owner acted.
     pub(crate) fence: Option<Fence>,
     pub(crate) head: Head,
-    /// What follows [`Head::Events`], as it comes.
-    pub(crate) events: BoxStream<'static, Result<Bytes, Lost>>,
+    /// What follows [`Head::Events`], as it comes; nothing follows another head.
+    pub(crate) events: Option<BoxStream<'static, Result<Bytes, Lost>>>,
 }
 
 /// There is no answer.
@@ -44,7 +44,7 @@ pub(crate) struct Lost;
 pub(crate) struct MeshDoors(pub(crate) Mesh);
 
 impl Doors for MeshDoors {
-    fn ask(&self, to: NodeId, fence: Option<Fence>, message: Bytes) -> BoxFuture<'_, Result<Answered, Failed>> {
+    fn ask(&self, to: NodeId, fence: Option<Fence>, message: Message) -> BoxFuture<'_, Result<Answered, Failed>> {
         async move {
             let open = Open {
                 kind: wire::kind::ASK,
@@ -52,12 +52,13 @@ impl Doors for MeshDoors {
                 term: fence.map_or(0, |fence| fence.term.0),
                 within: None,
                 traceparent: None,
-                payload: message,
+                payload: message.head,
+                body: message.body,
                 // The owner notices that this side gives up by the reset that dropping the exchange sends.
                 last: true,
             };
             let mut exchange = self.0.open(to, open).await.map_err(|_| Failed::NotSent)?;
-            let first = match exchange.next().await {
+            let first = match exchange.next_message().await {
                 Some(Ok(first)) => first,
                 Some(Err(Broken::Unsent)) => return Err(Failed::NotSent),
                 Some(Err(_)) | None => return Err(Failed::Lost),
@@ -66,7 +67,8 @@ impl Doors for MeshDoors {
                 tracing::error!(node = %to, %error, "an owner's answer is not understood");
                 Failed::Lost
             })?;
-            Ok(Answered { fence, head, events: events(exchange) })
+            let events = matches!(head, Head::Events { .. }).then(|| events(exchange));
+            Ok(Answered { fence, head, events })
         }
         .boxed()
     }

@@ -20,9 +20,9 @@ pub(crate) use doors::{Answered, Doors, Failed, MeshDoors};
 use crate::ask::{Ask, What};
 use crate::map::{Loads, Maps};
 use crate::wire::Head;
-use bytes::Bytes;
 use enfilade_mcp::classify::Modern;
 use enfilade_mcp::{Envelope, Kind};
+use enfilade_mesh::Message as Payload;
 use enfilade_registry::edge_rule::Failure;
 use enfilade_registry::{Fence, NodeId, NotServed, Run, SessionId, SessionKeys, Slot, Timing};
 use enfilade_session::Node;
@@ -169,10 +169,16 @@ impl Router {
         }
     }
 
-    async fn there(&self, ask: Ask<'_>, run: Run, fence: Option<Fence>, message: Bytes) -> Attempt {
-        let over = || match fence {
-            Some(fence) => self.parts.maps.clone().superseded(fence, run).boxed(),
-            None => futures::future::pending().boxed(),
+    async fn there(&self, ask: Ask<'_>, run: Run, fence: Option<Fence>, message: Payload) -> Attempt {
+        let maps = &self.parts.maps;
+        let over = || {
+            let maps = maps.clone();
+            async move {
+                match fence {
+                    Some(fence) => maps.superseded(fence, run).await,
+                    None => futures::future::pending().await,
+                }
+            }
         };
         let answered = tokio::select! {
             biased;
@@ -196,7 +202,7 @@ impl Router {
             tracing::debug!(fence = ?answered.fence, "an answer of an earlier owner came too late");
             return LOST;
         }
-        self.reply(ask, answered, over).map_or(LOST, Attempt::Done)
+        self.reply(ask, answered, || over().boxed()).map_or(LOST, Attempt::Done)
     }
 
     /// What the edge gets of another node's answer; nothing when it is none.
@@ -215,7 +221,7 @@ impl Router {
                 let unknown = ask.id().map(said::unknown_event);
                 let maps = self.parts.maps.clone();
                 let elsewhere = move || fence.is_some_and(|fence| maps.now().was_moved(fence));
-                let events = RemoteEvents::new(events, over(), fence, self.seen.clone(), unknown);
+                let events = RemoteEvents::new(events?, over(), fence, self.seen.clone(), unknown);
                 let source = Source::There(events.follow(after, elsewhere));
                 Reply::Events { stream: Following::stream(self.me.clone(), ask, source), session }
             }

@@ -100,24 +100,23 @@ impl Local for Scripted {
 }
 
 impl Doors for Scripted {
-    fn ask(&self, to: NodeId, fence: Option<Fence>, message: Bytes) -> BoxFuture<'_, Result<Answered, Failed>> {
+    fn ask(&self, to: NodeId, fence: Option<Fence>, message: Payload) -> BoxFuture<'_, Result<Answered, Failed>> {
         let asked = wire::decode_ask(message).expect("a message that owners understand");
-        assert_eq!(asked.server, "all");
+        assert_eq!(asked.head.server, "all");
         self.asked.lock().push((to.0, fence.map_or(0, |fence| fence.term.0)));
         let answered = |reply: &Reply, events| {
             let (fence, head) = wire::decode_reply(wire::encode_reply(fence, reply)).expect("readable");
             Ok(Answered { fence, head, events })
         };
-        let none = || futures::stream::empty().boxed();
         let result = match self.next() {
             Said::NotSent => Err(Failed::NotSent),
             Said::Lost => Err(Failed::Lost),
-            Said::Reply(reply) => answered(&reply, none()),
+            Said::Reply(reply) => answered(&reply, None),
             Said::Stream(events) => {
                 let stream = EventStream::remote(Box::new(futures::stream::empty()));
                 let payloads = events.into_iter().map(|events| events.map(wire::encode_events));
                 let payloads: Vec<_> = payloads.collect();
-                answered(&Reply::Events { stream, session: None }, futures::stream::iter(payloads).boxed())
+                answered(&Reply::Events { stream, session: None }, Some(futures::stream::iter(payloads).boxed()))
             }
         };
         futures::future::ready(result).boxed()

@@ -4,7 +4,7 @@ use super::hold::Reasons;
 use super::{Attempt, Router, said};
 use crate::ask::{Ask, What};
 use crate::map::Map;
-use bytes::Bytes;
+use enfilade_mesh::Message as Payload;
 use enfilade_registry::NodeId;
 use enfilade_registry::edge_rule::{EdgeRule, Verdict};
 use enfilade_session::owner::{Legacy, Reply};
@@ -15,7 +15,7 @@ use tokio::time::Instant;
 pub(super) struct Tries<'a> {
     router: &'a Router,
     ask: Ask<'a>,
-    message: Option<Bytes>,
+    message: Option<Payload>,
     reasons: Reasons<Arc<Map>, u64, Vec<NodeId>>,
     /// Since the first failure.
     rule: Option<(Instant, EdgeRule)>,
@@ -36,7 +36,7 @@ impl<'a> Tries<'a> {
     }
 
     /// The encoded message; encoded once.
-    pub(super) fn message(&mut self) -> Bytes {
+    pub(super) fn message(&mut self) -> Payload {
         let servers = &self.router.parts.servers;
         let server = servers.get(self.ask.caller.server.0).map_or("", String::as_str);
         self.message.get_or_insert_with(|| self.ask.encode(server)).clone()

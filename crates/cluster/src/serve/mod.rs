@@ -6,13 +6,13 @@
 mod answer;
 
 use crate::router::Local;
-use crate::wire::{self, Kind};
+use crate::wire::{self, Asked, Kind};
 use answer::Sent;
 use enfilade_mcp::classify::Modern;
 use enfilade_mcp::envelope::Refusal;
 use enfilade_mcp::meta::Meta;
 use enfilade_mcp::{Envelope, Kind as MessageKind};
-use enfilade_mesh::{Exchange, Open, Receiving};
+use enfilade_mesh::{Exchange, Message, Open, Receiving};
 use enfilade_proto::owner::Ask;
 use enfilade_registry::{Fence, NotServed, SessionKeys, Slot};
 use enfilade_session::owner::{Caller, HeaderLookup, Legacy, Reply, ServerId};
@@ -95,11 +95,12 @@ impl Server {
             Ok(fence) => fence,
             Err(why) => return (None, Reply::NotServed(why)),
         };
-        let Ok(ask) = wire::decode_ask(open.payload.clone()) else {
+        let payload = Message { head: open.payload.clone(), body: open.body.clone() };
+        let Ok(asked) = wire::decode_ask(payload) else {
             tracing::error!("a message of another node is not understood: do all nodes run the same release?");
             return (fence, Reply::NotServed(NotServed::NotReady));
         };
-        let reply = self.run(fence, &ask).await;
+        let reply = self.run(fence, &asked).await;
         (fence, reply)
     }
 
@@ -118,7 +119,8 @@ impl Server {
         }
     }
 
-    async fn run(&self, fence: Option<Fence>, ask: &Ask) -> Reply {
+    async fn run(&self, fence: Option<Fence>, asked: &Asked) -> Reply {
+        let Asked { head: ask, message } = asked;
         // Nodes may have different configurations for a while: another one may know the server.
         let server = self.servers.iter().position(|name| *name == ask.server).map(ServerId);
         let Some(server) = server else { return Reply::NotServed(NotServed::NotReady) };
@@ -131,12 +133,12 @@ impl Server {
             },
         };
         match (ask.kind(), session) {
-            (Kind::Modern, _) => self.modern(caller, ask).await,
-            (Kind::Initialize, _) => match envelope(&ask.message) {
+            (Kind::Modern, _) => self.modern(caller, asked).await,
+            (Kind::Initialize, _) => match envelope(message) {
                 Ok(request) => self.local.initialize(caller, &request).await,
                 Err(refusal) => Reply::error(400, refusal.id.as_ref(), &refusal.error),
             },
-            (Kind::Legacy, Some(session)) => match envelope(&ask.message) {
+            (Kind::Legacy, Some(session)) => match envelope(message) {
                 Ok(envelope) => {
                     let message =
                         Legacy::One { envelope: &envelope, version: ask.version.as_deref(), again: ask.again };
@@ -144,7 +146,7 @@ impl Server {
                 }
                 Err(refusal) => Reply::error(400, refusal.id.as_ref(), &refusal.error),
             },
-            (Kind::Batch, Some(session)) => match enfilade_mcp::json::check(&ask.message) {
+            (Kind::Batch, Some(session)) => match enfilade_mcp::json::check(message) {
                 Ok(text) => self.local.legacy(caller, session, Legacy::Batch(text)).await,
                 Err(why) => Reply::error(400, None, &enfilade_mcp::RpcError::parse(&why)),
             },
@@ -156,8 +158,8 @@ impl Server {
         }
     }
 
-    async fn modern(&self, caller: Caller<'_>, ask: &Ask) -> Reply {
-        let request = match envelope(&ask.message) {
+    async fn modern(&self, caller: Caller<'_>, asked: &Asked) -> Reply {
+        let request = match envelope(&asked.message) {
             Ok(request) => request,
             Err(refusal) => return Reply::error(400, refusal.id.as_ref(), &refusal.error),
         };
@@ -170,7 +172,7 @@ impl Server {
             log_level: meta.log_level,
             progress_token: meta.progress_token,
         };
-        self.local.modern(caller, &request, &modern, &Params(ask)).await
+        self.local.modern(caller, &request, &modern, &Params(&asked.head)).await
     }
 }
 
@@ -180,6 +182,10 @@ struct Params<'a>(&'a Ask);
 impl HeaderLookup for Params<'_> {
     fn header(&self, name: &str) -> Option<&str> {
         self.0.params.iter().find(|param| param.name == name).map(|param| param.value.as_str())
+    }
+
+    fn are_sent(&self) -> bool {
+        !self.0.framed
     }
 }
 

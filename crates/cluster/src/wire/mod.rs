@@ -6,7 +6,7 @@ mod lease;
 mod reply;
 mod words;
 
-pub(crate) use ask::{Kind, ask, decode as decode_ask};
+pub(crate) use ask::{Asked, Kind, ask, decode as decode_ask};
 pub(crate) use finish::{decode_asides, decode_finish, encode_aside, encode_finish};
 pub(crate) use lease::{HeartbeatAnswer, decode_answer, decode_heartbeat, encode_answer, encode_heartbeat};
 pub(crate) use reply::{

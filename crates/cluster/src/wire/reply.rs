@@ -2,6 +2,7 @@
 
 use super::Unreadable;
 use bytes::Bytes;
+use enfilade_mesh::Message as Payload;
 use enfilade_proto::owner as proto;
 use enfilade_proto::owner::reply::Head as Wire;
 use enfilade_registry::{Fence, NotServed, Slot, Term};
@@ -27,16 +28,16 @@ pub(crate) enum Head {
 }
 
 /// The head of `reply`, made under `fence`; its events, if any, follow in payloads of their own.
-pub(crate) fn encode_reply(fence: Option<Fence>, reply: &Reply) -> Bytes {
+pub(crate) fn encode_reply(fence: Option<Fence>, reply: &Reply) -> Payload {
+    let mut text = Bytes::new();
     let session = |id: &Option<enfilade_registry::SessionId>| id.map(|id| id.to_string());
     let head = match reply {
         Reply::Accepted => Wire::Accepted(true),
-        Reply::Message { status, body, session: id, retry_after_s } => Wire::Answer(proto::Answer {
-            status: u32::from(*status),
-            session: session(id),
-            retry_after_s: *retry_after_s,
-            body: body.clone(),
-        }),
+        Reply::Message { status, body, session: id, retry_after_s } => {
+            text = body.clone();
+            let (status, session) = (u32::from(*status), session(id));
+            Wire::Answer(proto::Answer { status, session, retry_after_s: *retry_after_s })
+        }
         Reply::Events { session: id, stream } => {
             Wire::Events(proto::Opened { session: session(id), after: stream.position().map(event_id) })
         }
@@ -44,11 +45,11 @@ pub(crate) fn encode_reply(fence: Option<Fence>, reply: &Reply) -> Bytes {
         Reply::NotServed(why) => Wire::NotServed(why_of(*why).into()),
         Reply::Lost => Wire::Lost(true),
     };
-    encode_head(fence, head)
+    Payload { head: encode_head(fence, head), body: text }
 }
 
 /// Says that nothing was executed.
-pub(crate) fn encode_not_served(why: NotServed) -> Bytes {
+pub(crate) fn encode_not_served(why: NotServed) -> Payload {
     encode_reply(None, &Reply::NotServed(why))
 }
 
@@ -59,8 +60,9 @@ fn encode_head(fence: Option<Fence>, head: Wire) -> Bytes {
 }
 
 /// Reads a head and the fence that it names; term 0 names none.
-pub(crate) fn decode_reply(bytes: Bytes) -> Result<(Option<Fence>, Head), Unreadable> {
-    let reply = proto::Reply::decode(bytes)?;
+pub(crate) fn decode_reply(payload: Payload) -> Result<(Option<Fence>, Head), Unreadable> {
+    let Payload { head, body } = payload;
+    let reply = proto::Reply::decode(head)?;
     let slot = u16::try_from(reply.slot).ok().and_then(Slot::new).ok_or(Unreadable("no such slot"))?;
     let fence = (reply.term != 0).then_some(Fence { slot, term: Term(reply.term) });
     let status = |status: u32| u16::try_from(status).map_err(|_| Unreadable("no such status"));
@@ -68,7 +70,7 @@ pub(crate) fn decode_reply(bytes: Bytes) -> Result<(Option<Fence>, Head), Unread
         Wire::Accepted(_) => Head::Accepted,
         Wire::Answer(answer) => Head::Message {
             status: status(answer.status)?,
-            body: answer.body,
+            body,
             session: answer.session,
             retry_after_s: answer.retry_after_s,
         },
@@ -161,8 +163,8 @@ mod tests {
 
     #[test]
     fn a_reply_without_a_head_and_a_slot_that_is_none_are_refused() {
-        assert!(decode_reply(Bytes::new()).is_err());
+        assert!(decode_reply(Payload::default()).is_err());
         let bad = proto::Reply { slot: 4096, term: 1, head: Some(Wire::Accepted(true)) };
-        assert!(decode_reply(bad.encode_to_vec().into()).is_err());
+        assert!(decode_reply(Bytes::from(bad.encode_to_vec()).into()).is_err());
     }
 }

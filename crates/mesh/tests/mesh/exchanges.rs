@@ -19,6 +19,7 @@ async fn a_question_and_its_answers_pass_both_ways() {
         within: Some(Duration::from_secs(60)),
         traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
         payload: Bytes::from_static(b"to b"),
+        body: Bytes::from_static(b"and more"),
         last: true,
     };
     let mut at_a = a.open(2, open.clone()).await;

@@ -1,5 +1,6 @@
 //! Who may have a link: nodes of one cluster, with its keys.
 
+use bytes::Bytes;
 use enfilade_mesh::keys::{Keys, generate};
 use enfilade_mesh::{CallError, CallFailed, Config, Mesh, StartError, Tls};
 use enfilade_registry::ClusterId;
@@ -46,7 +47,7 @@ async fn nodes_with_the_clusters_keys_are_linked() {
     let mut exchange = a.open(2, question("sealed")).await;
     let mut arrived = b.next().await;
     assert_eq!(&arrived.open.payload[..], b"sealed");
-    arrived.exchange.send("answer".into(), true).await.unwrap();
+    arrived.exchange.send(Bytes::from("answer"), true).await.unwrap();
     assert_eq!(bounded(exchange.next()).await, Some(Ok("answer".into())));
     let call = a.mesh.call(b.run.node, ECHO, "call".into(), BOUND).await;
     assert_eq!(call, Ok("call".into()));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use enfilade_mesh::{Broken, Config, NotSent, Open};
+use enfilade_mesh::{Broken, Config, Message, NotSent, Open};
 use enfilade_registry::NodeId;
 
 use crate::fault::{FaultNet, Weather};
@@ -48,6 +48,7 @@ async fn an_exchange_passes_over_a_third_node() {
         within: Some(Duration::from_secs(60)),
         traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
         payload: Bytes::from_static(b"around the corner"),
+        body: Bytes::from_static(b"with luggage"),
         last: false,
     };
     let mut at_a = open_relayed(&a, open.clone()).await;
@@ -60,6 +61,14 @@ async fn an_exchange_passes_over_a_third_node() {
         assert_eq!(bounded(arrived.exchange.next()).await.unwrap().unwrap().len(), 200_000);
         arrived.exchange.send(Bytes::from(vec![2; 200_000]), false).await.unwrap();
         assert_eq!(bounded(at_a.next()).await.unwrap().unwrap().len(), 200_000);
+    }
+    for bytes in [0, 3, 100_000] {
+        let said = Message { head: Bytes::from_static(b"head"), body: vec![3; bytes].into() };
+        at_a.send(said.clone(), false).await.unwrap();
+        assert_eq!(bounded(arrived.exchange.next_message()).await, Some(Ok(said.clone())), "in its parts");
+        arrived.exchange.send(said.clone(), false).await.unwrap();
+        let joined = [said.head, said.body].concat();
+        assert_eq!(bounded(at_a.next()).await, Some(Ok(joined.into())), "as one");
     }
     at_a.send(Bytes::new(), true).await.unwrap();
     assert_eq!(bounded(arrived.exchange.next()).await, None);

@@ -190,7 +190,9 @@ impl Handling<'_> {
         if item.is_some_and(|item| item.headers.is_empty()) {
             return Ok(None);
         }
-        if let (Asker::Modern(_, headers), Some(item)) = (asker, item) {
+        if let (Asker::Modern(_, headers), Some(item)) = (asker, item)
+            && headers.are_sent()
+        {
             let mismatch = |why| RpcError::header_mismatch(format!("Header mismatch: {why}"));
             item.headers.validate(arguments, |name| headers.header(name)).map_err(mismatch)?;
         }

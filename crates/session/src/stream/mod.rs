@@ -53,6 +53,12 @@ impl EventId {
         let mut parts = text.splitn(3, '.').map(|part| part.parse::<u64>().ok());
         Some(Self { stream: parts.next()??, term: parts.next()??, seq: parts.next()?? })
     }
+
+    /// True for events of the stream of messages that belong to no call.
+    #[must_use]
+    pub fn is_general(&self) -> bool {
+        self.stream == 0
+    }
 }
 
 impl fmt::Display for EventId {
