@@ -1,11 +1,12 @@
-# Needs Rust (rustup reads rust-toolchain.toml), make, bash, a network; Python 3 for interop, npm once to fetch Node and packages.
+# Needs Rust (rustup reads rust-toolchain.toml), make, bash, a network; Python 3 for interop, helm and image; npm once to
+# fetch Node and packages.
 # Everything else is installed under .tools/ by the targets that need it.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help run test check unit conformance interop battery bench sim sim-defects drills docs audit fmt
+.PHONY: help run test check unit conformance interop battery bench sim sim-defects drills helm image docs audit fmt
 
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
@@ -83,11 +84,29 @@ drills: ## Real processes under load: kills, partitions, scaling; prints what wa
 	$(CARGO) build --locked --release -p enfilade -p enfilade-drills
 	$(RELEASE)/enfilade-drills --gateway $(RELEASE)/enfilade all $(DRILLS_ARGS)
 
-docs: ## Write the generated pages again
+helm: ## The chart: rendered, linted, validated, bad values refused, and run as processes of this machine
+	$(call need,python3)
+	helm/install.sh
+	$(CARGO) build --locked -p enfilade -p enfilade-loadtest
+	python3 helm/make_schema.py $(BIN)
+	.tools/helm/venv/bin/python helm/check $(BIN) $(TARGET)/debug/enfilade-loadtest
+
+image: ## The container image without a daemon: built twice with equal bytes, and started
+	$(call need,python3)
+	$(CARGO) build --locked --release -p enfilade -p enfilade-loadtest
+	python3 deploy/image.py $(RELEASE) $(TARGET)/enfilade-image.tar
+	python3 deploy/image.py $(RELEASE) $(TARGET)/enfilade-image-again.tar
+	cmp $(TARGET)/enfilade-image.tar $(TARGET)/enfilade-image-again.tar
+	rm $(TARGET)/enfilade-image-again.tar
+	python3 deploy/check.py $(TARGET)/enfilade-image.tar
+
+docs: ## Write the generated pages again, and the schema of the chart's values
+	$(call need,python3)
 	$(CARGO) build --locked -p enfilade
 	trap 'rm -f docs/CONFIG.md.new' EXIT
 	$(BIN) schema --markdown > docs/CONFIG.md.new
 	mv docs/CONFIG.md.new docs/CONFIG.md
+	python3 helm/make_schema.py $(BIN) --write
 
 audit: ## Known vulnerabilities of the dependencies (needs cargo-deny)
 	$(CARGO) deny --locked check advisories

@@ -17,13 +17,14 @@ const LAYERS: [&[&str]; 8] = [
 ];
 
 /// Programs of their own, which use the gateway only over the network.
-const TOOLS: [&str; 3] = ["enfilade-bench", "enfilade-drills", "interop-rmcp-client"];
+const TOOLS: [&str; 4] = ["enfilade-bench", "enfilade-drills", "enfilade-loadtest", "interop-rmcp-client"];
 
 /// Libraries that only the named crates may use: everybody else sees what these make of them.
 const KEPT: [(&str, &[&str]); 3] = [
     ("foca", &["enfilade-membership"]),
     ("openraft", &["enfilade-raft"]),
-    ("tonic", &["enfilade-mesh", "enfilade-proto"]),
+    // The load test's workers are no nodes; they speak gRPC among themselves.
+    ("tonic", &["enfilade-loadtest", "enfilade-mesh", "enfilade-proto"]),
 ];
 
 /// What a crate must not use, however low it lies.

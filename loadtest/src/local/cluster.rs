@@ -1,0 +1,145 @@
+//! Nodes as processes of this machine, each at an address of its own in 127.0.0.0/8, so that each has all ports.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use crate::process::{Process, Said};
+use crate::timeline::{Part, Watched};
+
+/// Voters of the registry; further nodes only own sessions and take clients.
+const VOTERS: usize = 3;
+/// Calls that a node may have at the upstream at a time.
+const CALLS_MAX: u32 = 8_192;
+
+struct Node {
+    name: String,
+    process: Process,
+    url: String,
+    gossip: String,
+}
+
+/// The nodes that run.
+pub(super) struct Cluster {
+    program: PathBuf,
+    dir: PathBuf,
+    upstream: String,
+    log: String,
+    nodes: Vec<Node>,
+    started: usize,
+    voters: Vec<String>,
+}
+
+impl Cluster {
+    pub(super) fn new(program: PathBuf, dir: PathBuf, upstream: String, log: String) -> Cluster {
+        Cluster { program, dir, upstream, log, nodes: Vec::new(), started: 0, voters: Vec::new() }
+    }
+
+    /// Founds it.
+    pub(super) async fn start(&mut self, count: usize) -> Result<()> {
+        let made = Command::new(&self.program).args(["keys", "--out"]).arg(self.dir.join("keys")).output().await?;
+        ensure!(made.status.success(), "no keys: {}", String::from_utf8_lossy(&made.stderr));
+        self.voters = (1..=count.min(VOTERS)).map(name).collect();
+        let mut coming = Vec::new();
+        for _ in 0..count {
+            let one = self.spawn(&coming).await?;
+            coming.push(one);
+        }
+        for one in coming {
+            self.ready(one).await?;
+        }
+        Ok(())
+    }
+
+    /// One more node; its name, and what is watched of it.
+    pub(super) async fn add(&mut self) -> Result<(String, Watched)> {
+        let one = self.spawn(&[]).await?;
+        let watched = one.watched();
+        let name = one.name.clone();
+        self.ready(one).await?;
+        Ok((name, watched))
+    }
+
+    /// Takes one out that owns sessions and, where there are others, does not vote.
+    pub(super) fn take(&mut self) -> Result<(String, Process)> {
+        ensure!(self.nodes.len() > 1, "it is the only node");
+        let node = self.nodes.pop().context("no node runs")?;
+        Ok((node.name, node.process))
+    }
+
+    pub(super) fn urls(&self) -> Vec<String> {
+        self.nodes.iter().map(|node| node.url.clone()).collect()
+    }
+
+    pub(super) fn watched(&self) -> Vec<Watched> {
+        self.nodes.iter().map(Node::watched).collect()
+    }
+
+    /// Ends all nodes. They have nobody to hand over to, so they are not asked to.
+    pub(super) async fn end(self) -> Result<()> {
+        for node in self.nodes {
+            node.process.kill().await?;
+        }
+        Ok(())
+    }
+
+    async fn spawn(&mut self, coming: &[Node]) -> Result<Node> {
+        self.started += 1;
+        let (number, name) = (self.started, name(self.started));
+        let seeds: Vec<&String> = self.nodes.iter().chain(coming).map(|node| &node.gossip).collect();
+        let file = self.dir.join(format!("{name}.yaml"));
+        // JSON is YAML.
+        std::fs::write(&file, serde_json::to_string_pretty(&self.configuration(number, &name, &seeds))?)?;
+        let mut command = Command::new(&self.program);
+        command.args(["--log", &self.log, "serve", "--with-parent", "--config"]).arg(&file);
+        let mut process = Process::start(&name, command, &self.dir.join(format!("{name}.log")))?;
+        let said = process.said("addresses", |said: &Said| said.link.is_some() && said.gossip.is_some()).await?;
+        let gossip = said.gossip.context("no address")?;
+        Ok(Node { name, process, url: String::new(), gossip })
+    }
+
+    async fn ready(&mut self, mut node: Node) -> Result<()> {
+        node.url = node.process.said("endpoint", |said| said.url.is_some()).await?.url.context("no endpoint")?;
+        self.nodes.push(node);
+        Ok(())
+    }
+
+    fn configuration(&self, number: usize, name: &str, seeds: &[&String]) -> Value {
+        let address = format!("127.0.1.{number}:0");
+        let roles = if self.voters.iter().any(|voter| voter == name) {
+            json!(["edge", "owner", "registry"])
+        } else {
+            json!(["edge", "owner"])
+        };
+        json!({
+            "listen": [{"address": address}],
+            "data_dir": self.dir.join(name),
+            "upstreams": [{
+                "name": "load", "url": self.upstream, "era": "legacy", "sessions": "shared", "calls_max": CALLS_MAX,
+                "replay_safe": ["echo"],
+            }],
+            "cluster": {
+                "name": "loadtest",
+                "node": name,
+                "roles": roles,
+                "link": address,
+                "gossip": address,
+                "seeds": seeds,
+                "voters": self.voters,
+                "keys": self.dir.join("keys"),
+            },
+        })
+    }
+}
+
+impl Node {
+    fn watched(&self) -> Watched {
+        Watched { name: self.name.clone(), part: Part::Node, pid: self.process.pid() }
+    }
+}
+
+fn name(number: usize) -> String {
+    format!("n{number}")
+}

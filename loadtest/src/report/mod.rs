@@ -1,0 +1,199 @@
+//! The report of a run: one JSON file with everything, and one page made of it.
+
+mod build;
+mod html;
+mod svg;
+mod verdict;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::scenario::Scenario;
+use crate::timeline::{Event, ProcessUsage};
+
+pub(crate) use build::build;
+
+/// Raised when a file of an earlier version cannot be read any more.
+const FORMAT: u32 = 1;
+
+/// What a run says about the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Verdict {
+    /// Everything is within its limit.
+    Good,
+    /// Something of the gateway is not.
+    NotGood,
+    /// Nothing: the generator, or the host that it shares with the gateway, had no more to give.
+    GeneratorLimited,
+}
+
+/// Whose limit a check is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Side {
+    Gateway,
+    Generator,
+}
+
+/// One limit, and what was measured.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Check {
+    pub(crate) what: String,
+    pub(crate) limit: String,
+    pub(crate) measured: String,
+    pub(crate) side: Side,
+    pub(crate) is_met: bool,
+}
+
+/// A part of the run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Phase {
+    pub(crate) name: String,
+    /// Seconds that belong to it.
+    pub(crate) seconds: u32,
+    pub(crate) operations: BTreeMap<String, Summary>,
+}
+
+/// One operation in one phase.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Summary {
+    pub(crate) offered: u64,
+    /// Those that occurred.
+    pub(crate) outcomes: BTreeMap<String, u64>,
+    /// From when it was due, of what ended well.
+    pub(crate) p50_ms: f64,
+    pub(crate) p90_ms: f64,
+    pub(crate) p99_ms: f64,
+    pub(crate) p999_ms: f64,
+    pub(crate) max_ms: f64,
+}
+
+/// One second of all workers.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Second {
+    pub(crate) second: u32,
+    /// Open streams: legacy, modern, WebSocket.
+    pub(crate) streams: [u64; 3],
+    /// Calls that were due, and what became of them.
+    pub(crate) offered: u64,
+    pub(crate) ok: u64,
+    pub(crate) refused: u64,
+    pub(crate) unknown: u64,
+    /// Error, lost, wrong, silent.
+    pub(crate) failed: u64,
+    pub(crate) unsent: u64,
+    pub(crate) p50_ms: f64,
+    pub(crate) p99_ms: f64,
+    pub(crate) max_ms: f64,
+    pub(crate) late_p99_ms: f64,
+    /// Streams that broke.
+    pub(crate) broke: u64,
+    pub(crate) delivered: u64,
+    /// Share of all cores of the coordinator's host.
+    pub(crate) busy: f64,
+}
+
+/// Where it ran.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct HostFacts {
+    pub(crate) cores: usize,
+    pub(crate) memory_bytes: u64,
+    pub(crate) kernel: String,
+}
+
+/// Everything.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Report {
+    format: u32,
+    pub(crate) version: String,
+    /// Of the working directory, when that is a checkout.
+    pub(crate) commit: Option<String>,
+    pub(crate) begun_unix_ms: u64,
+    pub(crate) host: HostFacts,
+    pub(crate) scenario: Scenario,
+    pub(crate) workers: Vec<String>,
+    pub(crate) verdict: Verdict,
+    pub(crate) checks: Vec<Check>,
+    /// Most streams that were open at a time, and fewest in the steady state.
+    pub(crate) streams_most: u64,
+    pub(crate) streams_fewest: u64,
+    /// What the nodes' memory grew by from before the first session to the steady state, per stream.
+    pub(crate) bytes_per_stream: Option<f64>,
+    /// Seconds at which the hold began and ended.
+    pub(crate) hold: (u32, u32),
+    pub(crate) phases: Vec<Phase>,
+    pub(crate) events: Vec<Event>,
+    pub(crate) seconds: Vec<Second>,
+    pub(crate) processes: Vec<ProcessUsage>,
+    pub(crate) examples: Vec<String>,
+}
+
+impl Report {
+    /// Writes both files and prints what matters most.
+    pub(crate) fn write(&self, folder: &Path) -> Result<()> {
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let (json, page) = (folder.join("report.json"), folder.join("report.html"));
+        fs::write(&json, serde_json::to_string(self)?).with_context(|| format!("cannot write {}", json.display()))?;
+        fs::write(&page, html::page(self)).with_context(|| format!("cannot write {}", page.display()))?;
+        println!("{}", self.text());
+        println!("{}\n{}", json.display(), page.display());
+        Ok(())
+    }
+
+    /// The verdict, the checks, and a line for each operation of each phase.
+    pub(crate) fn text(&self) -> String {
+        let mut lines = Vec::new();
+        for phase in &self.phases {
+            for (name, sum) in &phase.operations {
+                let ended: Vec<String> = sum.outcomes.iter().map(|(name, count)| format!("{count} {name}")).collect();
+                lines.push(format!(
+                    "{:<24} {name:<10} {:>8} due: {}; p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms",
+                    phase.name,
+                    sum.offered,
+                    ended.join(", "),
+                    sum.p50_ms,
+                    sum.p99_ms,
+                    sum.max_ms
+                ));
+            }
+        }
+        lines.extend(self.examples.iter().take(10).map(|example| format!("e.g. {example}")));
+        for Check { what, limit, measured, is_met, .. } in &self.checks {
+            let met = if *is_met { "ok     " } else { "NOT MET" };
+            lines.push(format!("{met} {what}: {measured} (limit: {limit})"));
+        }
+        if let Some(bytes) = self.bytes_per_stream {
+            let most = self.streams_most;
+            lines.push(format!("{most} streams at most; the nodes' memory grew by {:.1} KB per stream", bytes / 1e3));
+        }
+        lines.push(format!("verdict: {}", self.verdict.text()));
+        lines.join("\n")
+    }
+}
+
+impl Verdict {
+    /// In words.
+    pub(crate) fn text(self) -> &'static str {
+        match self {
+            Verdict::Good => "good",
+            Verdict::NotGood => "not good: the gateway is above a limit",
+            Verdict::GeneratorLimited => "says nothing: the generator, or the host it shares, was the bottleneck",
+        }
+    }
+}
+
+/// Writes the page of a report that was written before.
+pub(crate) fn render_again(file: &Path, out: Option<&Path>) -> Result<Verdict> {
+    let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let report: Report = serde_json::from_str(&text).with_context(|| format!("{} is no report", file.display()))?;
+    anyhow::ensure!(report.format == FORMAT, "{} is of format {}", file.display(), report.format);
+    let out = out.map_or_else(|| file.with_extension("html"), Path::to_owned);
+    fs::write(&out, html::page(&report)).with_context(|| format!("cannot write {}", out.display()))?;
+    println!("{}\n{}", report.text(), out.display());
+    Ok(report.verdict)
+}

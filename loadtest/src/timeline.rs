@@ -1,0 +1,162 @@
+//! Everything that was seen in a run, second by second: what workers counted, what happened, what processes used.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::proto::Gauges;
+use crate::scenario::FaultKind;
+use crate::tally::Tally;
+use crate::usage::{Machine, Usage, descriptors};
+
+/// Descriptors are counted only so often: it takes time.
+const DESCRIPTORS_EVERY: u32 = 10;
+
+/// What a process is in the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Part {
+    Node,
+    Upstream,
+    Worker,
+    Coordinator,
+}
+
+/// A process that is watched.
+#[derive(Clone, Debug)]
+pub(crate) struct Watched {
+    pub(crate) name: String,
+    pub(crate) part: Part,
+    pub(crate) pid: i32,
+}
+
+/// What it used, from second to second.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ProcessUsage {
+    pub(crate) name: String,
+    pub(crate) part: Part,
+    pub(crate) samples: Vec<Sample>,
+    #[serde(skip)]
+    last: Option<(f64, f64)>,
+}
+
+/// One look at a process.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Sample {
+    pub(crate) second: f64,
+    pub(crate) memory_bytes: u64,
+    /// Cores since the last look.
+    pub(crate) cores: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) descriptors: Option<u64>,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Event {
+    /// When it began.
+    pub(crate) second: f64,
+    /// When it was done: a node that joins takes its time.
+    pub(crate) until: f64,
+    pub(crate) text: String,
+    /// What it was, if it was a fault of the scenario.
+    pub(crate) fault: Option<FaultKind>,
+}
+
+/// All workers together at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct State {
+    /// Open streams: legacy, modern, WebSocket.
+    pub(crate) streams: [u64; 3],
+    pub(crate) attempted: u64,
+    pub(crate) sessions: u64,
+    pub(crate) in_flight: u64,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Timeline {
+    pub(crate) tally: Tally,
+    pub(crate) events: Vec<Event>,
+    pub(crate) processes: Vec<ProcessUsage>,
+    /// Streams and such, by second.
+    pub(crate) states: BTreeMap<u32, State>,
+    /// Share of all cores that was busy, by second.
+    pub(crate) busy: BTreeMap<u32, f64>,
+    pub(crate) examples: Vec<String>,
+    gauges: BTreeMap<usize, Gauges>,
+    machine: Machine,
+    samples: u32,
+}
+
+/// Examples that are kept of each kind.
+const EXAMPLES_EACH: usize = 5;
+
+impl Timeline {
+    /// Takes the newest gauges of a worker.
+    pub(crate) fn gauge(&mut self, worker: usize, name: &str, gauges: Gauges) {
+        let usage = Usage { memory_bytes: gauges.memory_bytes, cpu: Duration::from_micros(gauges.cpu_us) };
+        self.process(name, Part::Worker).look(gauges.second, usage, None);
+        self.gauges.insert(worker, gauges);
+    }
+
+    /// All workers as they were last heard of.
+    pub(crate) fn state(&self) -> State {
+        let mut state = State::default();
+        for gauges in self.gauges.values() {
+            for (sum, streams) in state.streams.iter_mut().zip(&gauges.streams) {
+                *sum += streams;
+            }
+            state.attempted += gauges.attempted;
+            state.sessions += gauges.sessions;
+            state.in_flight += gauges.calls_in_flight;
+        }
+        state
+    }
+
+    /// Keeps an example, unless there are enough of its kind.
+    pub(crate) fn example(&mut self, second: u32, text: &str) {
+        let kind = text.split_once(':').map_or(text, |(kind, _)| kind);
+        if self.examples.iter().filter(|known| known.contains(kind)).count() < EXAMPLES_EACH {
+            self.examples.push(format!("second {second}: {text}"));
+        }
+    }
+
+    /// Looks at all processes and the machine.
+    pub(crate) fn sample(&mut self, now: f64, watched: &[Watched]) {
+        let second = now as u32;
+        self.states.insert(second, self.state());
+        let machine = Machine::now();
+        if self.machine != Machine::default() {
+            self.busy.insert(second, machine.busy_since(self.machine));
+        }
+        self.machine = machine;
+        let with_descriptors = self.samples.is_multiple_of(DESCRIPTORS_EVERY);
+        self.samples += 1;
+        for one in watched {
+            let Some(usage) = Usage::of(one.pid) else { continue };
+            let descriptors = with_descriptors.then(|| descriptors(one.pid));
+            self.process(&one.name, one.part).look(now, usage, descriptors);
+        }
+    }
+
+    fn process(&mut self, name: &str, part: Part) -> &mut ProcessUsage {
+        let known = self.processes.iter().position(|one| one.name == name && one.part == part);
+        let index = known.unwrap_or_else(|| {
+            self.processes.push(ProcessUsage { name: name.to_owned(), part, samples: Vec::new(), last: None });
+            self.processes.len() - 1
+        });
+        &mut self.processes[index]
+    }
+}
+
+impl ProcessUsage {
+    fn look(&mut self, now: f64, usage: Usage, descriptors: Option<u64>) {
+        let cpu = usage.cpu.as_secs_f64();
+        let cores = match self.last.replace((now, cpu)) {
+            Some((then, before)) if now > then => (cpu - before) / (now - then),
+            _ => 0.0,
+        };
+        self.samples.push(Sample { second: now, memory_bytes: usage.memory_bytes, cores, descriptors });
+    }
+}

@@ -1,0 +1,150 @@
+//! The few messages that clients write, as whole HTTP requests of both eras. Pure.
+
+use serde_json::{Map, Value, json};
+
+use crate::address::Target;
+
+pub(crate) const LEGACY: &str = "2025-11-25";
+pub(crate) const MODERN: &str = "2026-07-28";
+/// The notice that a resource has changed.
+pub(crate) const UPDATED: &str = "notifications/resources/updated";
+
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Asker<'a> {
+    /// A legacy session that opens.
+    Nobody,
+    /// A legacy session.
+    Session(&'a str),
+    /// A client of 2026-07-28.
+    Modern,
+}
+
+/// A request of an asker, before it is written.
+#[derive(Clone, Debug)]
+pub(crate) struct Ask {
+    pub(crate) method: &'static str,
+    /// What `Mcp-Name` says, in requests of 2026-07-28 that name something.
+    pub(crate) name: Option<String>,
+    pub(crate) params: Value,
+}
+
+impl Ask {
+    pub(crate) fn call(tool: &str, arguments: Value) -> Ask {
+        let params = json!({"name": tool, "arguments": arguments});
+        Ask { method: "tools/call", name: Some(tool.to_owned()), params }
+    }
+
+    pub(crate) fn plain(method: &'static str) -> Ask {
+        Ask { method, name: None, params: json!({}) }
+    }
+
+    pub(crate) fn of_resource(method: &'static str, uri: &str) -> Ask {
+        Ask { method, name: None, params: json!({"uri": uri}) }
+    }
+
+    pub(crate) fn initialize() -> Ask {
+        let client = json!({"name": "enfilade-loadtest", "version": env!("CARGO_PKG_VERSION")});
+        let params = json!({"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": client});
+        Ask { method: "initialize", name: None, params }
+    }
+
+    /// `subscriptions/listen`: to the lists of tools, and to a resource.
+    pub(crate) fn listen(uri: Option<&str>) -> Ask {
+        let mut wanted = json!({"toolsListChanged": true});
+        if let Some(uri) = uri {
+            wanted["resourceSubscriptions"] = json!([uri]);
+        }
+        Ask { method: "subscriptions/listen", name: None, params: json!({"notifications": wanted}) }
+    }
+
+    /// The message, with `id`.
+    pub(crate) fn message(&self, asker: Asker<'_>, id: u64) -> String {
+        let mut params = self.params.clone();
+        if matches!(asker, Asker::Modern) {
+            params["_meta"] = json!({
+                "io.modelcontextprotocol/protocolVersion": MODERN,
+                "io.modelcontextprotocol/clientInfo": {"name": "enfilade-loadtest", "version": env!("CARGO_PKG_VERSION")},
+                "io.modelcontextprotocol/clientCapabilities": {},
+            });
+        }
+        json!({"jsonrpc": "2.0", "id": id, "method": self.method, "params": params}).to_string()
+    }
+
+    /// The whole POST, with `id`.
+    pub(crate) fn post(&self, target: &Target, asker: Asker<'_>, id: u64) -> Vec<u8> {
+        let body = self.message(asker, id);
+        let more = match asker {
+            Asker::Modern => {
+                let (method, name) = (self.method, self.name.as_ref());
+                let name = name.map(|name| format!("Mcp-Name: {name}\r\n")).unwrap_or_default();
+                format!("MCP-Protocol-Version: {MODERN}\r\nMcp-Method: {method}\r\n{name}")
+            }
+            other => other.headers(),
+        };
+        post(target, &more, &body)
+    }
+}
+
+impl Asker<'_> {
+    fn headers(self) -> String {
+        match self {
+            Asker::Nobody => String::new(),
+            Asker::Session(id) => format!("Mcp-Session-Id: {id}\r\nMCP-Protocol-Version: {LEGACY}\r\n"),
+            Asker::Modern => format!("MCP-Protocol-Version: {MODERN}\r\n"),
+        }
+    }
+}
+
+/// The notice that the session is open, as a message.
+pub(crate) const INITIALIZED: &str = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+
+/// The same as a request of a session.
+pub(crate) fn initialized(target: &Target, session: &str) -> Vec<u8> {
+    post(target, &Asker::Session(session).headers(), INITIALIZED)
+}
+
+/// The GET that opens a WebSocket, for a session that is there already or a new one. `key` is 16 bytes in Base64.
+pub(crate) fn upgrade(target: &Target, session: Option<&str>, key: &str) -> Vec<u8> {
+    let session = session.map(|session| Asker::Session(session).headers()).unwrap_or_default();
+    let Target { host, path, .. } = target;
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\nSec-WebSocket-Protocol: mcp\r\n{session}\r\n"
+    )
+    .into_bytes()
+}
+
+/// Arguments of a call: those of the scenario, and the text that must come back.
+pub(crate) fn arguments(given: &Map<String, Value>, text: Option<&str>) -> Value {
+    let mut arguments = given.clone();
+    if let Some(text) = text {
+        arguments.insert("text".to_owned(), text.into());
+    }
+    Value::Object(arguments)
+}
+
+/// The GET of a session's stream.
+pub(crate) fn get(target: &Target, session: &str, last_event: Option<&str>) -> Vec<u8> {
+    let last = last_event.map(|id| format!("Last-Event-ID: {id}\r\n")).unwrap_or_default();
+    let session = Asker::Session(session).headers();
+    let Target { host, path, .. } = target;
+    format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: text/event-stream\r\n{session}{last}\r\n").into_bytes()
+}
+
+/// The end of a session.
+pub(crate) fn delete(target: &Target, session: &str) -> Vec<u8> {
+    let session = Asker::Session(session).headers();
+    let Target { host, path, .. } = target;
+    format!("DELETE {path} HTTP/1.1\r\nHost: {host}\r\n{session}\r\n").into_bytes()
+}
+
+fn post(target: &Target, more: &str, body: &str) -> Vec<u8> {
+    let Target { host, path, .. } = target;
+    let length = body.len();
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n\
+         Accept: application/json, text/event-stream\r\nContent-Length: {length}\r\n{more}\r\n{body}"
+    )
+    .into_bytes()
+}
