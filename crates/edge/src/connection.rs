@@ -75,6 +75,8 @@ pub(crate) struct Connection {
     pub(crate) place: Place,
     /// A request was refused before all of it was read.
     pub(crate) unread: AtomicBool,
+    /// Its place among all connections, for as long as its socket is open.
+    pub(crate) _permit: Permit,
 }
 
 /// Speaks the one protocol of a listening address.
@@ -124,7 +126,7 @@ impl Speaker {
     }
 
     /// Serves one connection until it ends, or the node does.
-    pub(crate) async fn serve(self, stream: TcpStream, connection: Arc<Connection>, _permit: Permit) {
+    pub(crate) async fn serve(self, stream: TcpStream, connection: Arc<Connection>) {
         let edge = connection.edge.clone();
         // hyper limits the time of an HTTP/1.1 head only, and pings HTTP/2 clients only once they have spoken.
         if matches!(self, Self::Http2(_)) && !speaks(&stream, &edge).await {
@@ -134,7 +136,7 @@ impl Speaker {
         let service = service_fn(move |request| service::answer(connection.clone(), request));
         match self {
             Self::Http1(builder) => {
-                let connection = builder.serve_connection(io, service);
+                let connection = builder.serve_connection(io, service).with_upgrades();
                 hold::run(pin!(drive(connection, |connection| connection.graceful_shutdown(), &edge))).await;
             }
             Self::Http2(builder) => {

@@ -16,6 +16,7 @@ mod respond;
 mod service;
 mod sse;
 mod stop;
+mod ws;
 
 pub use config::{Config, ConfigError, Listen, Protocol};
 pub use ending::Ending;

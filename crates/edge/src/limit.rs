@@ -49,6 +49,22 @@ impl Permit {
         self.held += more;
         true
     }
+
+    /// Gives back `less`, or all of it where less is held.
+    pub(crate) fn shrink(&mut self, less: usize) {
+        let less = less.min(self.held);
+        self.counter.now.fetch_sub(less, Ordering::Relaxed);
+        self.held -= less;
+    }
+
+    /// Hands over all that is held.
+    pub(crate) fn take(&mut self) -> Self {
+        Self { counter: self.counter.clone(), held: std::mem::take(&mut self.held) }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.held == 0
+    }
 }
 
 impl Drop for Permit {
@@ -71,6 +87,12 @@ mod tests {
         let first = limit.enter();
         assert!(first.is_some() && limit.enter().is_none());
         drop((first, second));
+        let mut whole = limit.empty();
+        assert!(whole.grow(3));
+        whole.shrink(1);
+        let rest = whole.take();
+        assert!(whole.is_empty() && limit.empty().grow(1) && !limit.empty().grow(2), "two went over");
+        drop(rest);
         assert!(limit.empty().grow(3));
     }
 }

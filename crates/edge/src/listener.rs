@@ -4,7 +4,7 @@ use crate::config::{Config, ConfigError, Protocol};
 use crate::connection::{Connection, Edge, Speaker};
 use crate::ending::Ending;
 use crate::guard::Place;
-use crate::limit::{Limit, Permit};
+use crate::limit::Limit;
 use crate::linger::Lingering;
 use enfilade_registry::SessionKeys;
 use enfilade_session::owner::Owner;
@@ -153,24 +153,25 @@ fn admit(stream: TcpStream, bound: &Bound, edge: &Arc<Edge>, speaker: &Speaker, 
     let ip = bound.address.ip();
     let ip = if ip.is_unspecified() { stream.local_addr().map_or(ip, |address| address.ip()) } else { ip };
     let place = Place { ip, loopback: bound.address.ip().to_canonical().is_loopback() };
-    let connection = Connection { edge: edge.clone(), place, unread: AtomicBool::new(false) };
+    let connection = |permit, unread| {
+        Arc::new(Connection { edge: edge.clone(), place, unread: AtomicBool::new(unread), _permit: permit })
+    };
     match edge.connections.enter() {
         Some(permit) => {
-            edge.tasks.spawn(speaker.clone().serve(stream, Arc::new(connection), permit));
+            edge.tasks.spawn(speaker.clone().serve(stream, connection(permit, false)));
         }
         None => {
             tracing::debug!("connection refused: connections_max is reached");
             if let Some(permit) = refusals.enter() {
-                edge.tasks.spawn(refuse(stream, connection, bound.protocol, permit));
+                edge.tasks.spawn(refuse(stream, connection(permit, true), bound.protocol));
             }
         }
     }
 }
 
 /// Says that there are too many connections. Whether the client hears it makes no difference here.
-async fn refuse(stream: TcpStream, connection: Connection, protocol: Protocol, _permit: Permit) {
-    let connection = Connection { unread: AtomicBool::new(true), ..connection };
-    let mut stream = Lingering::new(stream, Arc::new(connection));
+async fn refuse(stream: TcpStream, connection: Arc<Connection>, protocol: Protocol) {
+    let mut stream = Lingering::new(stream, connection);
     let text = if protocol == Protocol::Http1 { REFUSAL_HTTP1 } else { REFUSAL_HTTP2 };
     if stream.write_all(text).await.is_ok() {
         let _ = stream.shutdown().await;

@@ -7,6 +7,7 @@ use crate::limit::Permit;
 use crate::media;
 use crate::respond::{self, Body, Refusal};
 use crate::sse::Events;
+use crate::ws;
 use enfilade_mcp::classify::{Class, Headers, classify, classify_bodiless};
 use enfilade_mcp::{Envelope, Era, Kind, RpcError, Version, json};
 use enfilade_registry::SessionId;
@@ -37,7 +38,8 @@ pub(crate) async fn answer(
         connection.unread.store(true, Ordering::Relaxed);
         closes |= matches!(response.status(), StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT);
     }
-    if closes && head.version <= http::Version::HTTP_11 {
+    let upgrades = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    if closes && !upgrades && head.version <= http::Version::HTTP_11 {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     if let Some(started) = started {
@@ -49,7 +51,7 @@ pub(crate) async fn answer(
 }
 
 /// Host and Origin come first, and what a page may read is said on every answer that it gets.
-async fn guarded(connection: &Connection, head: &Parts, body: &mut Incoming) -> Response<Body> {
+async fn guarded(connection: &Arc<Connection>, head: &Parts, body: &mut Incoming) -> Response<Body> {
     let edge = &*connection.edge;
     if head.uri.path() == HEALTH && head.method == Method::GET {
         let (status, text) = match edge.ending.is_leaving() {
@@ -62,14 +64,15 @@ async fn guarded(connection: &Connection, head: &Parts, body: &mut Incoming) -> 
         Ok(origin) => origin,
         Err(why) => return Refusal::from(why).into(),
     };
-    let mut response = route(edge, head, body).await.unwrap_or_else(Response::from);
+    let mut response = route(connection, head, body).await.unwrap_or_else(Response::from);
     if let Some(origin) = origin {
         respond::share_with(origin.clone(), response.headers_mut());
     }
     response
 }
 
-async fn route(edge: &Edge, head: &Parts, body: &mut Incoming) -> Result<Response<Body>, Refusal> {
+async fn route(connection: &Arc<Connection>, head: &Parts, body: &mut Incoming) -> Result<Response<Body>, Refusal> {
+    let edge = &*connection.edge;
     let Some(server) = edge.owner.server_at(head.uri.path()) else {
         return Err(Refusal::client(StatusCode::NOT_FOUND, "Not found: no MCP server is offered at this path"));
     };
@@ -81,6 +84,8 @@ async fn route(edge: &Edge, head: &Parts, body: &mut Incoming) -> Result<Respons
     let caller = Caller { server, principal: ANONYMOUS };
     match head.method {
         Method::POST => post(edge, caller, head, body, permit).await,
+        // Boxed, because every connection keeps room for this future.
+        Method::GET if ws::is_asked(head) => Box::pin(ws::open(connection, caller, head)).await,
         Method::GET => get(edge, caller, head).await,
         Method::DELETE => delete(edge, caller, head).await,
         _ => Ok(respond::not_allowed("POST, GET, DELETE, OPTIONS")),
@@ -205,7 +210,7 @@ fn bodiless(head: &Parts) -> Result<Option<&str>, Refusal> {
 }
 
 /// Proves by arithmetic that the id was minted here, before anything else of the session is touched.
-fn verify(edge: &Edge, session: &str) -> Result<SessionId, Refusal> {
+pub(crate) fn verify(edge: &Edge, session: &str) -> Result<SessionId, Refusal> {
     if session == UNREADABLE {
         return Err(Refusal::client(StatusCode::BAD_REQUEST, "Mcp-Session-Id is repeated or not visible ASCII"));
     }
@@ -218,11 +223,11 @@ fn call(edge: &Edge, stream: EventStream, permit: Permit) -> Events {
 }
 
 /// A stream without an end of its own: bounded by sessions and connections, and ended when the node stops.
-fn lasting(edge: &Edge, stream: EventStream) -> Events {
+pub(crate) fn lasting(edge: &Edge, stream: EventStream) -> Events {
     Events::new(stream, Duration::from_millis(edge.config.keep_alive_ms), Some(edge.stopping.watch()), None)
 }
 
-fn is_batch(bytes: &[u8]) -> bool {
+pub(crate) fn is_batch(bytes: &[u8]) -> bool {
     bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[')
 }
 

@@ -2,9 +2,10 @@
 
 mod common;
 
-use common::client::{Client, Kind, text_of};
+use common::client::{Client, Kind, meta, text_of};
 use common::node::{Node, is_served, until};
-use common::{Folder, LIMIT, Server, Signal, enfilade, run, send};
+use common::socket::Socket;
+use common::{Folder, LIMIT, Server, Signal, children, enfilade, run, send};
 use serde_json::{Value, json};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
@@ -40,13 +41,6 @@ impl Cluster {
         pids.sort_by_cached_key(|pid| std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default());
         pids
     }
-}
-
-/// The processes that a process has started.
-fn children(pid: u32) -> Vec<u32> {
-    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("its threads").filter_map(Result::ok);
-    let of = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
-    tasks.flat_map(|task| of(task).split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()).collect()
 }
 
 fn is_alive(pid: u32) -> bool {
@@ -228,6 +222,11 @@ fn each_role_in_a_node_of_its_own() {
     assert_eq!(client.text("echo", json!({"text": "through three"})), "through three");
     let mut modern = Client::new(Kind::Modern, &edge.ready);
     assert_eq!(modern.text("echo", json!({"text": "again"})), "again");
+    // Arguments that HTTP mirrors into headers are not missed where there are none, also on the owner's node.
+    let call = json!({"name": "header_echo", "arguments": {"region": "eu", "text": "x"}, "_meta": meta()});
+    assert!(modern.tools().contains(&"header_echo".to_owned()));
+    let answer = Socket::open(&edge.ready, &[]).expect("it opens").ask("tools/call", &call);
+    assert!(text_of(&answer).is_some_and(|text| text.contains("eu")), "{answer}");
     for node in [&mut edge, &mut owner, &mut registry] {
         assert_eq!(node.stop(), Some(0));
     }

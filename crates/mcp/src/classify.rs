@@ -1,4 +1,4 @@
-//! Which era one HTTP message belongs to, decided from that message alone (BRIDGE.md rule 1).
+//! Which era one message belongs to, decided from that message alone (BRIDGE.md rule 1).
 //!
 //! The order of the checks is part of the contract: the same garbage gets the same answer on every node.
 
@@ -70,6 +70,19 @@ fn refuse(status: u16, error: RpcError) -> Refused {
 /// # Errors
 /// The status and error to answer with.
 pub fn classify<'a>(headers: Headers<'a>, kind: &Kind<'a>) -> Result<Class<'a>, Refused> {
+    decide(headers, kind, true)
+}
+
+/// Decides one message of a transport without headers for each message (WebSocket), which belongs to `session` if it is a
+/// legacy one. Nothing is mirrored into headers there (2026-07-28 basic/transports).
+///
+/// # Errors
+/// As [`classify`].
+pub fn classify_framed<'a>(session: Option<&'a str>, kind: &Kind<'a>) -> Result<Class<'a>, Refused> {
+    decide(Headers { session, ..Headers::default() }, kind, false)
+}
+
+fn decide<'a>(headers: Headers<'a>, kind: &Kind<'a>, mirrored: bool) -> Result<Class<'a>, Refused> {
     let params = match kind {
         Kind::Request(request) => request.params,
         Kind::Notification(notification) => notification.params,
@@ -77,7 +90,7 @@ pub fn classify<'a>(headers: Headers<'a>, kind: &Kind<'a>) -> Result<Class<'a>, 
     };
     let meta = Meta::read(params).map_err(|e| refuse(400, RpcError::invalid_params(format!("params: {e}"))))?;
     if meta.claims_modern {
-        return modern(headers, kind, meta);
+        return modern(headers, kind, meta, mirrored);
     }
     if let Kind::Request(request) = kind
         && request.method == Method::Initialize.as_str()
@@ -96,7 +109,15 @@ pub fn classify<'a>(headers: Headers<'a>, kind: &Kind<'a>) -> Result<Class<'a>, 
             )),
         };
     }
-    without_session(headers, kind)
+    if mirrored {
+        return without_session(headers, kind);
+    }
+    Err(refuse(
+        400,
+        RpcError::invalid_request(
+            "no session is open on this connection: send initialize first, or name a session when you connect",
+        ),
+    ))
 }
 
 /// No modern metadata, no `initialize`, no session: say what is missing.
@@ -127,7 +148,7 @@ fn posted_response() -> RpcError {
     RpcError::invalid_request("responses cannot be posted in 2026-07-28; retry the request with inputResponses")
 }
 
-fn modern<'a>(headers: Headers<'a>, kind: &Kind<'a>, meta: Meta<'a>) -> Result<Class<'a>, Refused> {
+fn modern<'a>(headers: Headers<'a>, kind: &Kind<'a>, meta: Meta<'a>, mirrored: bool) -> Result<Class<'a>, Refused> {
     let request = match kind {
         Kind::Request(request) => request,
         Kind::Notification(_) => return Ok(Class::ModernNotification),
@@ -137,7 +158,9 @@ fn modern<'a>(headers: Headers<'a>, kind: &Kind<'a>, meta: Meta<'a>) -> Result<C
         |what: &str| refuse(400, RpcError::invalid_params(format!("Invalid params: \"_meta\" must carry \"{what}\"")));
     let version = meta.version.ok_or_else(|| missing(crate::meta::VERSION))?;
     let capabilities = meta.capabilities.ok_or_else(|| missing(crate::meta::CLIENT_CAPABILITIES))?;
-    check_headers(headers, request, &version).map_err(|why| refuse(400, RpcError::header_mismatch(why)))?;
+    if mirrored {
+        check_headers(headers, request, &version).map_err(|why| refuse(400, RpcError::header_mismatch(why)))?;
+    }
     if version != Version::MODERN.as_str() {
         return Err(refuse(400, RpcError::unsupported_version(&version)));
     }

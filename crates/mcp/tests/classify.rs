@@ -1,7 +1,7 @@
 //! BRIDGE.md rule 1 as tables: which era a POST, GET or DELETE belongs to, and what is answered at the edge.
 
 use Want::{Accepted, Initialize, Modern, Refused, Session};
-use enfilade_mcp::classify::{Class, Headers, classify, classify_bodiless};
+use enfilade_mcp::classify::{Class, Headers, classify, classify_bodiless, classify_framed};
 use enfilade_mcp::{Envelope, Version};
 use serde_json::{Value, json};
 
@@ -76,7 +76,17 @@ const INITIALIZES: [&str; 5] = [
 
 fn classified(headers: Headers<'_>, text: &str) -> Want {
     let envelope = Envelope::parse(text.as_bytes()).unwrap_or_else(|e| panic!("{text}: {e:?}"));
-    match classify(headers, &envelope.kind) {
+    want(classify(headers, &envelope.kind), headers, text)
+}
+
+/// Of a transport without headers.
+fn framed(session: Option<&str>, text: &str) -> Want {
+    let envelope = Envelope::parse(text.as_bytes()).unwrap_or_else(|e| panic!("{text}: {e:?}"));
+    want(classify_framed(session, &envelope.kind), Headers { session, ..Headers::default() }, text)
+}
+
+fn want(class: Result<Class<'_>, enfilade_mcp::classify::Refused>, headers: Headers<'_>, text: &str) -> Want {
+    match class {
         Ok(Class::Modern(_)) => Modern,
         Ok(Class::ModernNotification) => Accepted,
         Ok(Class::Initialize) => Initialize,
@@ -335,6 +345,33 @@ fn an_unsupported_version_is_told_what_is_supported() {
     let error: Value = serde_json::from_str(&classify(headers, &envelope.kind).unwrap_err().error.to_json()).unwrap();
     let data = json!({"fault": "client", "retry": false, "supported": ["2026-07-28"], "requested": "1900-01-01"});
     assert_eq!(error["data"], data);
+}
+
+#[test]
+fn where_messages_have_no_headers_the_body_decides_alone() {
+    let columns: [(&[&str], Want); 4] =
+        [(&REQUESTS, Session), (&NOTIFICATIONS, Session), (&RESPONSES, Session), (&INITIALIZES, Initialize)];
+    for (texts, with) in columns {
+        for text in texts {
+            let without = if with == Session { NO_SESSION } else { with };
+            assert_eq!((framed(None, text), framed(Some(SESSION), text)), (without, with), "{text}");
+        }
+    }
+    let modern = |version: &str, method: &str, more: &str| {
+        let meta = format!(
+            r#""_meta":{{"io.modelcontextprotocol/protocolVersion":"{version}","io.modelcontextprotocol/clientCapabilities":{{}}}}"#
+        );
+        format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{{{more}{meta}}}}}"#)
+    };
+    for (text, want) in [
+        (modern("2026-07-28", "tools/call", r#""name":"t","#), Modern),
+        (modern("2026-07-28", "tools/list", ""), Modern),
+        (modern("2026-07-29", "tools/list", ""), VERSION),
+        (modern("2026-07-28", "ping", ""), NO_METHOD),
+        (modern("2026-07-28", "tools/list", "").replace("clientCapabilities", "x"), NO_META),
+    ] {
+        assert_eq!((framed(None, &text), framed(Some(SESSION), &text)), (want, want), "{text}");
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 pub mod raw;
 pub mod script;
+pub mod ws;
 
 use bytes::Bytes;
 use enfilade_edge::{Config, Ending, Listen, Protocol, bind, serve};

@@ -4,7 +4,7 @@ use enfilade_mcp::classify::Modern;
 use enfilade_mcp::{Envelope, Kind, RpcError};
 use enfilade_registry::{SessionId, Slot};
 use enfilade_session::owner::{Caller, HeaderLookup, Legacy, Owner, Reply, ServerId};
-use enfilade_session::stream::{self, Stream};
+use enfilade_session::stream::{self, EventId, Stream};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
@@ -88,6 +88,7 @@ impl Script {
                 running.ended = true;
                 message("{}")
             }
+            "kept" => self.open(stream::Kind::Resumable { priming: true }),
             "stream" | "subscriptions/listen" => self.open(stream::Kind::Ephemeral),
             "length" => message(&envelope.text.len().to_string()),
             "headers" => {
@@ -162,10 +163,14 @@ impl Owner for Script {
         self.note(format!("open_stream {}", last_event_id.unwrap_or("-")));
         let reply = match last_event_id {
             None => self.open(stream::Kind::Resumable { priming: true }),
-            Some(_) => match self.stream().attach(Some(0)) {
-                Some(stream) => Reply::Events { stream, session: None },
-                None => Reply::Status(404),
-            },
+            Some(event) => {
+                let event = EventId::parse(event).expect("an event id");
+                let stream = self.streams.lock().get(usize::try_from(event.stream).expect("small")).cloned();
+                match stream.and_then(|stream| stream.attach(Some(event.seq))) {
+                    Some(stream) => Reply::Events { stream, session: None },
+                    None => Reply::Status(404),
+                }
+            }
         };
         futures::future::ready(reply).boxed()
     }

@@ -4,6 +4,7 @@
 pub(crate) mod client;
 pub(crate) mod load;
 pub(crate) mod node;
+pub(crate) mod socket;
 pub(crate) mod wire;
 
 use nix::sys::signal::kill;
@@ -64,6 +65,13 @@ impl Folder {
 pub(crate) fn send(pid: u32, signal: Signal) {
     let pid = i32::try_from(pid).expect("a process id");
     kill(Pid::from_raw(pid), signal).expect("a signal is sent");
+}
+
+/// The processes that a process has started.
+pub(crate) fn children(pid: u32) -> Vec<u32> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("its threads").filter_map(Result::ok);
+    let of = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
+    tasks.flat_map(|task| of(task).split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()).collect()
 }
 
 /// A running `enfilade`, killed at the end if it was not stopped.

@@ -1,0 +1,77 @@
+//! One stream towards the client of a WebSocket: the session's general one, or that of a request.
+
+use super::token;
+use crate::limit::Permit;
+use bytes::Bytes;
+use enfilade_mcp::Id;
+use enfilade_session::stream::EventStream;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+/// A stream of whole messages. Asked only when the socket takes one.
+pub(crate) struct Hearing {
+    stream: Option<EventStream>,
+    /// The request that it belongs to.
+    request: Option<Id>,
+    /// The request can be cancelled by its id: it is a modern one.
+    modern: bool,
+    /// The request counts as in flight; none for streams that stay open.
+    permit: Option<Permit>,
+    waker: Option<Waker>,
+}
+
+impl Hearing {
+    /// A stream that belongs to no request of this connection.
+    pub(crate) fn lasting(stream: EventStream) -> Self {
+        Self { stream: Some(stream), request: None, modern: false, permit: None, waker: None }
+    }
+
+    pub(crate) fn of(stream: EventStream, request: Option<Id>, modern: bool, permit: Option<Permit>) -> Self {
+        Self { stream: Some(stream), request, modern, permit, waker: None }
+    }
+
+    /// True while a request waits for its answer on it.
+    pub(crate) fn is_call(&self) -> bool {
+        self.permit.is_some() && self.stream.is_some()
+    }
+
+    /// Ends the stream of a modern request, which cancels it; false when it is another one's.
+    pub(crate) fn cancel(&mut self, id: &Id) -> bool {
+        if !self.modern || self.stream.is_none() || self.request.as_ref() != Some(id) {
+            return false;
+        }
+        self.stream = None;
+        self.waker.take().into_iter().for_each(Waker::wake);
+        true
+    }
+}
+
+impl futures::Stream for Hearing {
+    type Item = Bytes;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let this = &mut *self;
+        let Some(stream) = &mut this.stream else { return Poll::Ready(None) };
+        loop {
+            match Pin::new(&mut *stream).poll_next(context) {
+                Poll::Pending => {
+                    if this.modern && !this.waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
+                        this.waker = Some(context.waker().clone());
+                    }
+                    return Poll::Pending;
+                }
+                Poll::Ready(None) => {
+                    this.stream = None;
+                    this.permit = None;
+                    return Poll::Ready(None);
+                }
+                Poll::Ready(Some(event)) => match (event.id, event.data.is_empty()) {
+                    (Some(id), true) => return Poll::Ready(Some(token::opened(id, this.request.as_ref()))),
+                    (None, true) => {}
+                    (Some(id), false) => return Poll::Ready(Some(token::with_event(event.data, id))),
+                    (None, false) => return Poll::Ready(Some(event.data)),
+                },
+            }
+        }
+    }
+}
