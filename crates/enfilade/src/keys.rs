@@ -4,10 +4,10 @@
 
 use anyhow::Context;
 use enfilade_mesh::Tls;
-use enfilade_runtime::{SECRET_BYTES, secret};
+use enfilade_runtime::{SECRET_BYTES, is_exposed, secret};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 const CA: &str = "ca.pem";
@@ -78,7 +78,7 @@ fn text(dir: &Path, name: &str) -> anyhow::Result<String> {
     let path = dir.join(name);
     let unusable = || format!("cannot read {} (enfilade keys --out DIR makes it)", path.display());
     let file = File::open(&path).with_context(unusable)?;
-    if name == KEY && file.metadata().with_context(unusable)?.permissions().mode() & 0o077 != 0 {
+    if name == KEY && is_exposed(&file.metadata().with_context(unusable)?) {
         anyhow::bail!("{} can be read by others; replace it, or run: chmod 600 {}", path.display(), path.display());
     }
     fs::read_to_string(&path).with_context(unusable)
@@ -95,6 +95,7 @@ fn existing(dir: &Path, name: &str) -> anyhow::Result<[u8; SECRET_BYTES]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn are_made_once_and_for_the_owner_only() -> anyhow::Result<()> {

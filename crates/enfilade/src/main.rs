@@ -9,6 +9,7 @@ mod configure;
 mod data;
 mod demo;
 mod gateway;
+mod health;
 mod identity;
 mod keys;
 mod logging;

@@ -2,6 +2,7 @@
 
 use crate::compose::compose;
 use crate::config::Config;
+use crate::health::Health;
 use crate::{Failure, announce};
 use anyhow::Context;
 use enfilade_runtime::Signals;
@@ -11,11 +12,13 @@ use std::io::Read;
 /// Serves until a signal.
 pub(crate) async fn until_stopped(config: Config, signals: Signals, is_demo: bool) -> Result<(), Failure> {
     let mut stop = std::pin::pin!(signals.first());
+    let health = Health::start(config.health).await?;
     let mut gateway = tokio::select! {
         gateway = compose(config) => gateway?,
         // It serves nobody yet, so there is nothing to be stopped in order.
         () = &mut stop => return Ok(()),
     };
+    health.serves();
     announce::ready(&gateway.urls);
     if let (true, Some(url)) = (is_demo, gateway.urls.first()) {
         announce::try_it(url);
@@ -24,6 +27,7 @@ pub(crate) async fn until_stopped(config: Config, signals: Signals, is_demo: boo
         () = &mut stop => None,
         error = gateway.failed() => Some(error),
     };
+    health.stops();
     let shutdown = gateway.stop().await;
     match (failed, shutdown.late()) {
         (Some(error), _) => Err(error.into()),

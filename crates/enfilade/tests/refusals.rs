@@ -50,6 +50,11 @@ fn a_configuration_is_refused_with_its_place() {
         ),
         ("listen:\n  - address: 0.0.0.0:1\nupstreams: [{name: a, command: c}]\n", "F:2:14:", "allow_remote"),
         ("listen: []\nupstreams: [{name: a, command: c}]\n", "F:1:9:", "at least one address"),
+        (
+            "listen:\n  - address: 127.0.0.1:1\nhealth: 127.0.0.1:1\nupstreams: [{name: a, command: c}]\n",
+            "F:3:9:",
+            "under \"listen\"",
+        ),
         ("hosts: [ok, a/b]\nupstreams: [{name: a, command: c}]\n", "F:1:13:", "host"),
         ("keep_alive_ms: 0\nupstreams: [{name: a, command: c}]\n", "F:1:16:", "keep_alive_ms"),
         ("limits: {session_idle_ms: 0}\nupstreams: [{name: a, command: c}]\n", "F:1:27:", "greater than 0"),

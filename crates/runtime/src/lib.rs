@@ -7,6 +7,6 @@ mod shutdown;
 mod signals;
 
 pub use clock::monotonic;
-pub use secret::{SECRET_BYTES, SecretError, secret};
+pub use secret::{SECRET_BYTES, SecretError, is_exposed, secret};
 pub use shutdown::Shutdown;
 pub use signals::Signals;

@@ -1,9 +1,9 @@
 //! Secrets that a node makes for itself at its first start and keeps in its data directory.
-//! Rule: a secret is either complete and readable by its owner only, or it is refused by name.
+//! Rule: a secret is either complete and readable by nobody else, or it is refused by name.
 
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// Length of a secret.
@@ -59,12 +59,25 @@ pub fn secret(
 fn read(path: &Path) -> Result<[u8; SECRET_BYTES], SecretError> {
     let failed = |source| SecretError::Io { what: "read", path: path.to_owned(), source };
     let mut file = File::open(path).map_err(failed)?;
-    if file.metadata().map_err(failed)?.permissions().mode() & 0o077 != 0 {
+    if is_exposed(&file.metadata().map_err(failed)?) {
         return Err(SecretError::Exposed(path.to_owned()));
     }
     let mut bytes = Vec::with_capacity(SECRET_BYTES + 1);
     Read::by_ref(&mut file).take(SECRET_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
     bytes.try_into().map_err(|_| SecretError::Damaged(path.to_owned()))
+}
+
+/// Whether others than this process's user may read or write a file that holds a secret.
+///
+/// What root gave to the process's group to be read is as secret as what the user owns: so supervisors mount secrets
+/// for a process without privileges (Kubernetes: a `Secret` in a pod with `fsGroup`).
+pub fn is_exposed(file: &Metadata) -> bool {
+    exposed(file.mode(), file.uid(), rustix::process::geteuid().as_raw())
+}
+
+fn exposed(mode: u32, owner: u32, me: u32) -> bool {
+    let forbidden = if owner == 0 && me != 0 { 0o037 } else { 0o077 };
+    mode & forbidden != 0
 }
 
 /// Under another name first, so that a crash never leaves half a secret.
@@ -103,6 +116,25 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
         assert_eq!(fs::read_dir(dir.path())?.count(), 1);
         Ok(())
+    }
+
+    #[test]
+    fn only_root_may_give_a_secret_to_a_group() {
+        let (root, me) = (0, 1000);
+        let table = [
+            (0o600, me, me, false),
+            (0o640, me, me, true),
+            (0o604, me, me, true),
+            (0o400, root, me, false),
+            (0o440, root, me, false),
+            (0o460, root, me, true),
+            (0o444, root, me, true),
+            (0o440, 1001, me, true),
+            (0o440, root, root, true),
+        ];
+        for (mode, owner, me, expected) in table {
+            assert_eq!(exposed(mode, owner, me), expected, "{mode:o} of {owner} for {me}");
+        }
     }
 
     #[test]

@@ -64,6 +64,9 @@ fn edge(config: &Config, faults: &mut Faults) {
             faults.add(member("listen", index, "address"), format!("{} is there already", listen.address));
         }
     }
+    if let Some(health) = config.health.filter(|health| seen.contains(health)) {
+        faults.add([OwnedStep::Key("health")], format!("{health} is there already, under \"listen\""));
+    }
 }
 
 /// The value that an error of the edge is about.

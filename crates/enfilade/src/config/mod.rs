@@ -22,6 +22,7 @@ pub(crate) use shared::{Chosen, Shared, choose};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// The configuration file of a node.
@@ -56,6 +57,10 @@ pub(crate) struct Config {
     pub(crate) body_timeout_ms: u64,
     /// How long requests may finish once the node is told to stop, in milliseconds.
     pub(crate) drain_ms: u64,
+    /// Where a supervisor may ask over HTTP, apart from clients, whatever the roles: `/healthz` answers 200 as long as
+    /// the process runs, `/readyz` 200 while the node serves and 503 before and after; port 0 lets the system choose.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) health: Option<SocketAddr>,
     /// What must survive a restart is kept here; a relative path starts at the working directory.
     pub(crate) data_dir: PathBuf,
     /// What makes it a node of a cluster; without it the node is alone.
@@ -105,6 +110,7 @@ impl Default for Config {
             header_timeout_ms: edge.header_timeout_ms,
             body_timeout_ms: edge.body_timeout_ms,
             drain_ms: edge.drain_ms,
+            health: None,
             data_dir: "enfilade-data".into(),
             cluster: None,
             limits: enfilade_session::config::Limits::default(),

@@ -136,6 +136,8 @@ async fn tell(told: &mpsc::Sender<Told>, node: usize, start: u64, line: &str) {
         Some(("link", address)) => address.parse().ok().map(Event::Link),
         Some(("gossip", address)) => address.parse().ok().map(Event::Gossip),
         Some(("ready", url)) => Some(Event::Ready(url.to_owned())),
+        // Nobody between the nodes asks there.
+        Some(("health", _)) => return,
         _ => None,
     };
     match event {

@@ -36,12 +36,13 @@ impl Plan {
         }
         let plan = Self { base, nodes, dir: dir.to_owned() };
         let mut seen = HashSet::new();
-        for (node, index) in (0..nodes).flat_map(|node| (0..plan.base.listen.len()).map(move |index| (node, index))) {
-            let first = plan.base.listen[index].address;
+        let listen = plan.base.listen.iter().map(|listen| ("listen", listen.address));
+        let firsts: Vec<_> = listen.chain(plan.base.health.map(|address| ("health", address))).collect();
+        for (node, (key, first)) in (0..nodes).flat_map(|node| firsts.iter().map(move |first| (node, *first))) {
             match nth(first, node) {
-                None => problems.push(format!("listen: {first} leaves no port for node {}", node + 1)),
+                None => problems.push(format!("{key}: {first} leaves no port for node {}", node + 1)),
                 Some(address) if address.port() != 0 && !seen.insert(address) => {
-                    problems.push(format!("listen: {address} is wanted twice: node {} counts up to it", node + 1));
+                    problems.push(format!("{key}: {address} is wanted twice: node {} counts up to it", node + 1));
                 }
                 Some(_) => {}
             }
@@ -80,6 +81,7 @@ impl Plan {
             let planned = nth(listen.address, node).unwrap_or(listen.address);
             listen.address = own.listen.get(index).copied().unwrap_or(planned);
         }
+        config.health = config.health.map(|first| nth(first, node).unwrap_or(first));
         config.data_dir = self.dir.join(self.name(node));
         let any: SocketAddr = (Ipv4Addr::LOCALHOST, 0).into();
         let others = known.iter().enumerate().filter(|(other, _)| *other != node);
@@ -162,6 +164,10 @@ mod tests {
             let problems = plan(listen, 3).expect_err("a problem");
             assert!(problems[0].to_string().contains("listen"), "{problems:?}");
         }
+        let health = Some("127.0.0.1:8807".parse().expect("an address"));
+        let config = Config { health, ..Config::default() };
+        let problems = Plan::new(config, 3, Path::new("/d")).expect_err("the second asks where the first listens");
+        assert!(problems[0].to_string().contains("health"), "{problems:?}");
         assert!(plan(&["127.0.0.1:65535"], 1).is_ok());
     }
 }

@@ -1,0 +1,142 @@
+//! What a supervisor asks a node, at an address apart from clients: does the process run, and does it serve?
+//! It answers from the start of the process on, whatever the node's roles; bound before anything is built.
+
+use crate::announce;
+use anyhow::Context;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+
+/// Answers 200 as long as the process runs.
+const ALIVE: &str = "/healthz";
+/// Answers 200 while the node serves, and 503 before and after.
+const READY: &str = "/readyz";
+
+/// Connections at a time; a further one waits.
+const CONNECTIONS_MAX: usize = 32;
+/// The longest that one connection may take.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// After an accept that failed, so that the process does not spin when it has no descriptor left.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+
+const STARTING: u8 = 0;
+const SERVING: u8 = 1;
+const STOPPING: u8 = 2;
+
+/// Answers until it is dropped; nothing when no address was given.
+pub(crate) struct Health {
+    state: Arc<AtomicU8>,
+    task: Option<JoinHandle<()>>,
+}
+
+impl Health {
+    /// Binds the address and begins to answer.
+    ///
+    /// # Errors
+    /// It cannot be bound.
+    pub(crate) async fn start(address: Option<SocketAddr>) -> anyhow::Result<Self> {
+        let state = Arc::new(AtomicU8::new(STARTING));
+        let Some(address) = address else { return Ok(Self { state, task: None }) };
+        let cannot = || format!("cannot listen at {address} for health");
+        let listener = TcpListener::bind(address).await.with_context(cannot)?;
+        announce::bound("health", listener.local_addr().with_context(cannot)?);
+        // Ends with its owner: it holds nothing.
+        let task = tokio::spawn(accept(listener, state.clone()));
+        Ok(Self { state, task: Some(task) })
+    }
+
+    /// From now on the node is ready.
+    pub(crate) fn serves(&self) {
+        self.state.store(SERVING, Ordering::Relaxed);
+    }
+
+    /// From now on it is not.
+    pub(crate) fn stops(&self) {
+        self.state.store(STOPPING, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Health {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
+async fn accept(listener: TcpListener, state: Arc<AtomicU8>) {
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        // It is never closed.
+        let Ok(permit) = room.clone().acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let state = state.clone();
+                // Ends within a bound, and owns its place among the connections.
+                tokio::spawn(async move {
+                    let _permit = permit;
+                    // Who asked may have gone, or be too slow: it asks again.
+                    let _ = tokio::time::timeout(ANSWER_WITHIN, converse(stream, state)).await;
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection for health");
+                tokio::time::sleep(ACCEPT_AGAIN).await;
+            }
+        }
+    }
+}
+
+/// One request, then the connection is closed.
+async fn converse(stream: TcpStream, state: Arc<AtomicU8>) -> Result<(), hyper::Error> {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let answer = answer(request.method(), request.uri().path(), state.load(Ordering::Relaxed));
+        std::future::ready(Ok::<_, Infallible>(answer))
+    });
+    http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), service).await
+}
+
+fn answer(method: &Method, path: &str, state: u8) -> Response<Full<Bytes>> {
+    let (status, text) = match (path, state) {
+        _ if !matches!(*method, Method::GET | Method::HEAD) => (StatusCode::METHOD_NOT_ALLOWED, "ask with GET"),
+        (ALIVE, _) | (READY, SERVING) => (StatusCode::OK, "ok"),
+        (READY, STARTING) => (StatusCode::SERVICE_UNAVAILABLE, "starting"),
+        (READY, _) => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
+        _ => (StatusCode::NOT_FOUND, "there are /healthz and /readyz"),
+    };
+    let mut response = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
+    *response.status_mut() = status;
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_runs_is_alive_and_one_that_serves_is_ready() {
+        let table = [
+            (Method::GET, ALIVE, [200, 200, 200]),
+            (Method::HEAD, READY, [503, 200, 503]),
+            (Method::GET, READY, [503, 200, 503]),
+            (Method::GET, "/", [404, 404, 404]),
+            (Method::POST, READY, [405, 405, 405]),
+        ];
+        for (method, path, statuses) in table {
+            let found = [STARTING, SERVING, STOPPING].map(|state| answer(&method, path, state).status().as_u16());
+            assert_eq!(found, statuses, "{method} {path}");
+        }
+    }
+}
