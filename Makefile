@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help run test check unit conformance interop battery bench sim sim-defects drills helm image docs audit fmt
+.PHONY: help run test check unit conformance interop battery bench sim sim-defects drills loadtest helm image docs audit fmt
 
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
@@ -19,6 +19,10 @@ BENCH_ARGS ?=
 DRILLS_ARGS ?=
 # Nodes of the gateway in `make conformance` and `make interop`; several stand behind a balancer without stickiness.
 NODES ?= 1
+# Streams of `make loadtest`, and how long they are held.
+CONNECTIONS ?= 100000
+HOLD ?= 6m
+LOADTEST_ARGS ?=
 # How many seeds `make sim` runs.
 SEEDS ?= 200
 
@@ -83,6 +87,12 @@ sim-defects: ## The simulation finds each seeded defect; shows the seed that doe
 drills: ## Real processes under load: kills, partitions, scaling; prints what was lost (DRILLS_ARGS="--full")
 	$(CARGO) build --locked --release -p enfilade -p enfilade-drills
 	$(RELEASE)/enfilade-drills --gateway $(RELEASE)/enfilade all $(DRILLS_ARGS)
+
+loadtest: ## CONNECTIONS=100000 streams at nodes of this machine, held HOLD=6m; an owner is killed, a node added; a report
+	$(CARGO) build --locked --release -p enfilade-loadtest
+	$(RELEASE)/enfilade-loadtest local --connections $(CONNECTIONS) --check
+	$(CARGO) build --locked --release -p enfilade
+	$(RELEASE)/enfilade-loadtest local --connections $(CONNECTIONS) --hold $(HOLD) $(LOADTEST_ARGS)
 
 helm: ## The chart: rendered, linted, validated, bad values refused, and run as processes of this machine
 	$(call need,python3)

@@ -145,7 +145,7 @@ fn of_seconds(report: &Report) -> Vec<Plot<'static>> {
         latency(report, "generator late, p99", |second| second.late_p99_ms),
     ];
     vec![
-        Plot { is_stacked: true, ..plot("Open streams", "streams", streams) },
+        Plot { is_stacked: true, ..plot("Open streams", "by kind", streams) },
         plot("Calls per second, by when they were due", "calls/s", rates),
         Plot {
             is_logarithmic: true,

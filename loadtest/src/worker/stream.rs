@@ -225,7 +225,8 @@ impl Shared {
     /// A message came that answers nothing. A notice is that of the newest announcement, if its stream has not heard of
     /// that yet; its time counts from when the announcement was due.
     fn heard(&self, message: &[u8], last: &mut Option<Instant>) {
-        if memchr::memmem::find(message, UPDATED.as_bytes()).is_none() {
+        let says = |text: &str| memchr::memmem::find(message, text.as_bytes()).is_some();
+        if !(says(UPDATED) && says(&self.scenario.subscribe.uri)) {
             return;
         }
         match self.announced.get() {
