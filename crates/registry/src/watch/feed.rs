@@ -81,14 +81,13 @@ impl Feed {
     fn put_sessions(&self, state: &StateMachine, recent: &Recent, named: &SlotSet, update: &mut Update) {
         let held = &self.position.held;
         let mut changed = BTreeSet::new();
-        if !update.whole {
-            for change in recent.since(self.position.index) {
-                let stays = |slot| held.contains(slot) && named.contains(slot);
-                changed.extend(change.changed.iter().filter(|id| stays(id.slot())));
-                update.ended.extend(change.ended.iter().filter(|ended| stays(ended.id.slot())));
-                let answers = change.answers.iter().filter(|(run, _)| *run == self.run);
-                update.answers.extend(answers.map(|(_, answers)| answers.clone()));
-            }
+        for change in recent.since(self.position.index) {
+            // Of a whole picture nothing stays; who waits for an answer waits all the same.
+            let stays = |slot| held.contains(slot) && named.contains(slot);
+            changed.extend(change.changed.iter().filter(|id| stays(id.slot())));
+            update.ended.extend(change.ended.iter().filter(|ended| stays(ended.id.slot())));
+            let answers = change.answers.iter().filter(|(run, _)| *run == self.run);
+            update.answers.extend(answers.map(|(_, answers)| answers.clone()));
         }
         update.sessions.extend(changed.into_iter().filter_map(|id| state.get(id).cloned()));
         for slot in named.without(held) {

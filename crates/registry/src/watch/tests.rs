@@ -173,7 +173,7 @@ fn an_update_is_the_difference() {
     let mut world = World::new();
     world.watching[3].replica = 1;
     world.update(3);
-    let seen = world.watching[3].answered.len();
+    assert_eq!(world.watching[3].answered.len(), 3, "of the five commands before it came");
     world.apply(Command::Tick { elapsed_ms: 5 });
     world.apply(Command::Tick { elapsed_ms: 5 });
     let watching = &mut world.watching[3];
@@ -186,7 +186,24 @@ fn an_update_is_the_difference() {
     world.apply(Command::Tick { elapsed_ms: 5 });
     let update = feed.next(&world.state, world.index, &world.recents[0]);
     assert!(!update.whole && update.slots.is_empty() && update.globals.is_some(), "{update:?}");
-    assert!(seen <= 1);
+}
+
+#[test]
+fn a_whole_picture_comes_with_the_answers_that_are_still_known() {
+    let mut world = World::new();
+    let run = run(4, 1);
+    let mine =
+        world.recents[1].since(0).filter(|change| change.answers.as_ref().is_some_and(|one| one.0 == run)).count();
+    // The watch began when its replica had applied nothing.
+    let mut feed = Feed::new(run, Watched::new(run).position());
+    assert!(feed.next(&StateMachine::new(), 0, &Recent::new(0, 1000)).whole);
+    let update = feed.next(&world.state, world.index, &world.recents[1]);
+    assert!(update.whole && mine > 0, "{update:?}");
+    assert_eq!(update.answers.len(), mine, "who sent a command before hears what came of it");
+    world.apply(Command::Tick { elapsed_ms: 5 });
+    world.apply(Command::Tick { elapsed_ms: 5 });
+    let again = feed.next(&world.state, world.index, &world.recents[1]);
+    assert_eq!((again.whole, again.answers.len()), (false, 1), "once");
 }
 
 #[test]
