@@ -73,7 +73,7 @@ impl Server {
         let (fence, reply) = tokio::select! {
             biased;
             () = given_up(&mut receiving) => return,
-            answered = self.answer(&open) => answered,
+            answered = self.answer(open) => answered,
         };
         let sent = tokio::select! {
             biased;
@@ -89,13 +89,14 @@ impl Server {
         }
     }
 
-    /// Asks the owner of this node, under the fence that the message names.
-    async fn answer(&self, open: &Open) -> (Option<Fence>, Reply) {
-        let fence = match self.fence(open) {
+    /// Asks the owner of this node, under the fence that the message names. Its text goes with the question: an answer may
+    /// stream for long.
+    async fn answer(&self, open: Open) -> (Option<Fence>, Reply) {
+        let fence = match self.fence(&open) {
             Ok(fence) => fence,
             Err(why) => return (None, Reply::NotServed(why)),
         };
-        let payload = Message { head: open.payload.clone(), body: open.body.clone() };
+        let payload = Message { head: open.payload, body: open.body };
         let Ok(asked) = wire::decode_ask(payload) else {
             tracing::error!("a message of another node is not understood: do all nodes run the same release?");
             return (fence, Reply::NotServed(NotServed::NotReady));

@@ -106,6 +106,21 @@ async fn a_client_without_a_sign_of_life_is_closed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn pongs_of_a_client_that_reads_nothing_do_not_pile_up() {
+    let (task, mut pipe) = opened().await;
+    let ping = [[0x89, 0xfd, 0, 0, 0, 0].as_slice(), &[b'p'; 125]].concat();
+    let (mut taken, second) = (0, Duration::from_secs(1));
+    while let Ok(Ok(())) = tokio::time::timeout(second, pipe.write_all(&ping)).await {
+        taken += ping.len();
+        assert!(taken < 64 * 1024, "it is not read without end");
+    }
+    task.await.expect("no panic");
+    let mut heard = Vec::new();
+    pipe.read_to_end(&mut heard).await.expect("all of it");
+    assert!(heard.len() < 8 * 1024, "{} bytes were kept for it", heard.len());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_message_that_does_not_come_to_its_end_is_given_up() {
     let (task, mut pipe) = opened().await;
     let opened = Instant::now();

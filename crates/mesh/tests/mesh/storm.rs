@@ -70,6 +70,12 @@ async fn storm(a: &Node) -> Vec<Result<Result<(), Broken>, NotSent>> {
     ends
 }
 
+async fn many_under_way(mesh: &Mesh) {
+    while mesh.stats().exchanges < 100 {
+        tokio::task::yield_now().await;
+    }
+}
+
 /// Waits until the two nodes hold no exchange and no byte of any.
 async fn nothing_left(a: &Mesh, b: &Mesh) {
     bounded(async {
@@ -106,10 +112,11 @@ async fn every_exchange_ends_when_links_come_and_go() {
     tokio::spawn(serve(b.arrived));
     let address = b.address.clone();
     let weather = tokio::spawn({
-        let net = Arc::clone(&net);
+        let (net, mesh) = (Arc::clone(&net), a.mesh.clone());
         let mut watch = a.mesh.watch();
         async move {
             for _ in 0..5 {
+                bounded(many_under_way(&mesh)).await;
                 net.set(&address, Weather::Cut);
                 bounded(watch.wait_for(Vec::is_empty)).await.unwrap();
                 net.set(&address, Weather::Fair);

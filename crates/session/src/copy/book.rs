@@ -148,7 +148,9 @@ impl SessionCopy {
             CopyChange::Event { stream, seq, droppable, answers, data } => {
                 let stream = self.streams.entry(stream).or_default();
                 let before = stream.bytes;
-                stream.add(Kept { seq, message: data, droppable, answers });
+                // By itself: it came in a buffer of the link, and is kept for long.
+                let message = Bytes::copy_from_slice(&data);
+                stream.add(Kept { seq, message, droppable, answers });
                 self.bytes = self.bytes + stream.bytes - before;
             }
             CopyChange::Close { stream: id } => {
