@@ -165,6 +165,10 @@ async fn modern_streams_flow_and_are_cancelled_by_notification_or_by_closing() {
     ws.text(modern("tools/list").replace("\"id\":7", "\"id\":8")).await;
     assert_eq!(ws.json().await["id"], 8);
     let listening = node.owner.stream();
+    // An event id that a server made up is not passed on.
+    let forged = r#"{"jsonrpc":"2.0","method":"m","params":{"_meta":{"io.enfilade/event":"0.1.9","a":1}}}"#;
+    listening.send(forged);
+    assert_eq!(ws.json().await["params"]["_meta"], json!({"a": 1}));
     listening.send(r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#);
     assert_eq!(ws.json().await, json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}));
     ws.text(cancel).await;
@@ -198,6 +202,39 @@ async fn a_cancellation_in_a_session_is_its_owners() {
     assert_eq!(node.owner.asked(), ["legacy notifications/cancelled -", "legacy tools/list -"]);
     node.owner.release.send_replace(true);
     assert_eq!(ws.json().await["id"], 7);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_that_ends_without_its_answer_is_told() {
+    let node = Node::start(|_| ()).await;
+    let mut ws = opened(&node).await;
+    ws.json().await;
+    ws.text(legacy("kept")).await;
+    assert_eq!(ws.json().await["params"]["_meta"][EVENT], "1.1.0");
+    // Read elsewhere, as when its reader was given up for being slow.
+    let call = node.owner.stream();
+    let _other = call.attach(None).expect("a reader");
+    let params = json!({"requestId": 7, "ended": true, "_meta": {EVENT: "1.1.0"}});
+    assert_eq!(ws.json().await["params"], params);
+    ws.text(modern("stream")).await;
+    ws.text(modern("tools/list").replace("\"id\":7", "\"id\":8")).await;
+    assert_eq!(ws.json().await["id"], 8);
+    node.owner.stream().finish();
+    let unknown = ws.json().await;
+    assert_eq!((&unknown["id"], &unknown["error"]["data"]["outcome"]), (&json!(7), &json!("unknown")), "{unknown}");
+    // With its answer there is nothing more to say.
+    for name in ["kept", "stream"] {
+        let request = if name == "kept" { legacy(name) } else { modern(name) };
+        ws.text(request).await;
+        ws.text(modern("tools/list").replace("\"id\":7", "\"id\":8")).await;
+        while ws.json().await["id"] != 8 {}
+        node.owner.stream().send(r#"{"jsonrpc":"2.0","id":7,"result":{}}"#);
+        node.owner.stream().finish();
+        assert_eq!(ws.json().await["id"], 7);
+    }
+    ws.text(modern("tools/list").replace("\"id\":7", "\"id\":9")).await;
+    assert_eq!(ws.json().await["id"], 9, "nothing came between");
     node.stop().await;
 }
 

@@ -1,6 +1,7 @@
 //! One message of a WebSocket's client, from its bytes to what is said in return.
 
 use super::hearing::Hearing;
+use super::token;
 use crate::connection::Edge;
 use crate::limit::Permit;
 use crate::service::is_batch;
@@ -238,7 +239,7 @@ fn said(reply: Reply, id: Option<&Id>, modern: bool, permit: Option<Permit>) -> 
     match reply {
         Reply::Accepted | Reply::Status(_) => Said::Nothing,
         Reply::Message { body, .. } if body.is_empty() => Said::Nothing,
-        Reply::Message { body, .. } => Said::Text(body),
+        Reply::Message { body, .. } => Said::Text(token::untagged(body)),
         Reply::Events { stream, .. } => Said::Stream(Hearing::of(stream, id.cloned(), modern, permit)),
         Reply::NotServed(why) => {
             Said::error(id, &RpcError::gateway(true, format!("The session is not served now: {why}; try again")))

@@ -3,8 +3,9 @@
 use super::token;
 use crate::limit::Permit;
 use bytes::Bytes;
-use enfilade_mcp::Id;
-use enfilade_session::stream::EventStream;
+use enfilade_mcp::{Id, json};
+use enfilade_session::owner::outcome_unknown;
+use enfilade_session::stream::{Event, EventId, EventStream};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
@@ -15,6 +16,10 @@ pub(crate) struct Hearing {
     request: Option<Id>,
     /// The request can be cancelled by its id: it is a modern one.
     modern: bool,
+    /// The request was answered on it.
+    answered: bool,
+    /// The last event of it that can be gone on after.
+    last: Option<EventId>,
     /// The request counts as in flight; none for streams that stay open.
     permit: Option<Permit>,
     waker: Option<Waker>,
@@ -23,16 +28,30 @@ pub(crate) struct Hearing {
 impl Hearing {
     /// A stream that belongs to no request of this connection.
     pub(crate) fn lasting(stream: EventStream) -> Self {
-        Self { stream: Some(stream), request: None, modern: false, permit: None, waker: None }
+        Self::of(stream, None, false, None)
     }
 
     pub(crate) fn of(stream: EventStream, request: Option<Id>, modern: bool, permit: Option<Permit>) -> Self {
-        Self { stream: Some(stream), request, modern, permit, waker: None }
+        Self { stream: Some(stream), request, modern, answered: false, last: None, permit, waker: None }
     }
 
     /// True while a request waits for its answer on it.
     pub(crate) fn is_call(&self) -> bool {
         self.permit.is_some() && self.stream.is_some()
+    }
+
+    fn note(&mut self, event: &Event) {
+        self.last = event.id.or(self.last);
+        self.answered = self.answered || self.request.as_ref().is_some_and(|request| answers(&event.data, request));
+    }
+
+    /// What is said at the end, so that nobody waits for an answer that does not come. Over HTTP the end of the body says it.
+    fn last_word(&mut self) -> Option<Bytes> {
+        let request = self.request.take().filter(|_| !self.answered)?;
+        Some(match self.modern {
+            true => outcome_unknown(false).message(Some(&request)).into(),
+            false => token::ended(self.last, &request),
+        })
     }
 
     /// Ends the stream of a modern request, which cancels it; false when it is another one's.
@@ -46,14 +65,20 @@ impl Hearing {
     }
 }
 
+/// Whether a message is the answer to this request.
+fn answers(message: &[u8], request: &Id) -> bool {
+    let text = std::str::from_utf8(message).unwrap_or_default();
+    json::get(text, "method").is_none() && json::get(text, "id").and_then(Id::from_json).as_ref() == Some(request)
+}
+
 impl futures::Stream for Hearing {
     type Item = Bytes;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
         let this = &mut *self;
-        let Some(stream) = &mut this.stream else { return Poll::Ready(None) };
         loop {
-            match Pin::new(&mut *stream).poll_next(context) {
+            let Some(stream) = &mut this.stream else { return Poll::Ready(None) };
+            match Pin::new(stream).poll_next(context) {
                 Poll::Pending => {
                     if this.modern && !this.waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
                         this.waker = Some(context.waker().clone());
@@ -63,14 +88,17 @@ impl futures::Stream for Hearing {
                 Poll::Ready(None) => {
                     this.stream = None;
                     this.permit = None;
-                    return Poll::Ready(None);
+                    return Poll::Ready(this.last_word());
                 }
-                Poll::Ready(Some(event)) => match (event.id, event.data.is_empty()) {
-                    (Some(id), true) => return Poll::Ready(Some(token::opened(id, this.request.as_ref()))),
-                    (None, true) => {}
-                    (Some(id), false) => return Poll::Ready(Some(token::with_event(event.data, id))),
-                    (None, false) => return Poll::Ready(Some(event.data)),
-                },
+                Poll::Ready(Some(event)) => {
+                    this.note(&event);
+                    match (event.id, event.data.is_empty()) {
+                        (Some(id), true) => return Poll::Ready(Some(token::opened(id, this.request.as_ref()))),
+                        (None, true) => {}
+                        (Some(id), false) => return Poll::Ready(Some(token::with_event(event.data, id))),
+                        (None, false) => return Poll::Ready(Some(token::untagged(event.data))),
+                    }
+                }
             }
         }
     }

@@ -10,8 +10,8 @@ use enfilade_session::stream::EventId;
 pub(crate) const SESSION: &str = "io.enfilade/session";
 /// The event id, in `_meta` of `params` or `result`. Errors have no place for it.
 pub(crate) const EVENT: &str = "io.enfilade/event";
-/// Tells the event id of a stream that has said nothing yet.
-pub(crate) const OPENED: &str = "notifications/enfilade/stream";
+/// Tells that a stream is open and has said nothing yet, or has ended without the answer.
+pub(crate) const STREAM: &str = "notifications/enfilade/stream";
 
 /// The answer to `initialize` with the id of the session that it opened.
 pub(crate) fn with_session(answer: Bytes, session: SessionId) -> Bytes {
@@ -26,21 +26,30 @@ pub(crate) fn with_event(message: Bytes, event: EventId) -> Bytes {
 /// What stands for a priming event: the stream of `request`, or the general one, is open.
 pub(crate) fn opened(event: EventId, request: Option<&Id>) -> Bytes {
     let request = request.map(|id| format!(r#""requestId":{id},"#)).unwrap_or_default();
-    format!(r#"{{"jsonrpc":"2.0","method":"{OPENED}","params":{{{request}"_meta":{{"{EVENT}":"{event}"}}}}}}"#).into()
+    format!(r#"{{"jsonrpc":"2.0","method":"{STREAM}","params":{{{request}"_meta":{{"{EVENT}":"{event}"}}}}}}"#).into()
+}
+
+/// What stands for the end of a body: the stream of `request` has ended without its answer. It may be gone on with after
+/// `event`, the last one, where there was any.
+pub(crate) fn ended(event: Option<EventId>, request: &Id) -> Bytes {
+    let meta = event.map(|event| format!(r#","_meta":{{"{EVENT}":"{event}"}}"#)).unwrap_or_default();
+    format!(r#"{{"jsonrpc":"2.0","method":"{STREAM}","params":{{"requestId":{request},"ended":true{meta}}}}}"#).into()
+}
+
+/// A message that the gateway says nothing of: what a server wrote in its place is taken out.
+pub(crate) fn untagged(message: Bytes) -> Bytes {
+    let text = std::str::from_utf8(&message).unwrap_or_default();
+    let meta = place(text).and_then(|(place, _)| json::get(place?, "_meta")).filter(|meta| json::is_object(meta));
+    let Some(meta) = meta.filter(|meta| [EVENT, SESSION].iter().any(|name| json::get(meta, name).is_some())) else {
+        return message;
+    };
+    Splice::new(text).remove(meta, &[EVENT, SESSION]).finish().into()
 }
 
 /// Nothing where the message has no place for it.
 fn tagged(message: &[u8], name: &str, value: &str) -> Option<Bytes> {
     let text = std::str::from_utf8(message).ok()?.trim_ascii();
-    let (mut place, mut names_method) = (None, false);
-    for member in json::members(text) {
-        match member.name().as_ref() {
-            "params" | "result" => place = Some(member.value),
-            "method" => names_method = true,
-            "error" => return None,
-            _ => {}
-        }
-    }
+    let (place, names_method) = place(text)?;
     let value = json::quote(value);
     let mut splice = Splice::new(text);
     match place.map(|place| (place, json::get(place, "_meta"))) {
@@ -52,6 +61,20 @@ fn tagged(message: &[u8], name: &str, value: &str) -> Option<Bytes> {
         _ => return None,
     };
     Some(splice.finish().into())
+}
+
+/// `params` or `result` of a message, and whether it names a method; nothing of an error.
+fn place(text: &str) -> Option<(Option<&str>, bool)> {
+    let (mut place, mut names_method) = (None, false);
+    for member in json::members(text.trim_ascii()) {
+        match member.name().as_ref() {
+            "params" | "result" => place = Some(member.value),
+            "method" => names_method = true,
+            "error" => return None,
+            _ => {}
+        }
+    }
+    Some((place, names_method))
 }
 
 #[cfg(test)]
@@ -99,6 +122,24 @@ mod tests {
     }
 
     #[test]
+    fn a_server_cannot_tell_a_client_where_to_go_on() {
+        let table = [
+            (
+                r#"{"id":1,"result":{"_meta":{"io.enfilade/event":"0.1.9","a":1},"b":[ 2 ]}}"#,
+                r#"{"id":1,"result":{"_meta":{"a":1},"b":[ 2 ]}}"#,
+            ),
+            (
+                r#"{"method":"m","params":{"_meta":{"a":1,"\u0069o.enfilade/session":"s"}}}"#,
+                r#"{"method":"m","params":{"_meta":{"a":1}}}"#,
+            ),
+        ];
+        for (message, expected) in table {
+            assert_eq!(untagged(Bytes::from_static(message.as_bytes())), expected);
+            assert_eq!(untagged(Bytes::from_static(expected.as_bytes())), expected);
+        }
+    }
+
+    #[test]
     fn an_open_stream_names_its_request() {
         let request = Id::from_json("\"a\"").expect("an id");
         let text = opened(ID, Some(&request));
@@ -106,5 +147,6 @@ mod tests {
         assert_eq!(json::at(text, &["params", "requestId"]), Some("\"a\""));
         assert_eq!(json::at(text, &["params", "_meta", EVENT]), Some("\"3.5.7\""));
         assert!(json::check(text.as_bytes()).is_ok() && json::check(&opened(ID, None)).is_ok());
+        assert!(json::check(&ended(Some(ID), &request)).is_ok() && json::check(&ended(None, &request)).is_ok());
     }
 }
