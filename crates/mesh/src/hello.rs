@@ -99,7 +99,7 @@ mod tests {
         assert_eq!(check(mine, PROTOCOL, &[], Some(&you)), Ok((run, None)), "being joined");
         assert_eq!(check(mine, PROTOCOL, &other, Some(&you)), Err(Stranger::Cluster));
         assert_eq!(check(None, PROTOCOL, &[1, 2], Some(&you)), Err(Stranger::Cluster), "not an id");
-        assert_eq!(check(mine, 2, &same, Some(&you)), Err(Stranger::Protocol(2)));
+        assert_eq!(check(mine, PROTOCOL + 1, &same, Some(&you)), Err(Stranger::Protocol(PROTOCOL + 1)));
         assert_eq!(check(mine, PROTOCOL, &same, None), Err(Stranger::NoName));
         let myself = proto::Run { node: 1, generation: 2 };
         assert_eq!(check(mine, PROTOCOL, &same, Some(&myself)), Err(Stranger::Myself));
