@@ -67,14 +67,17 @@ battery: ## Messages of the largest size, and far beyond it; prints what they ad
 	$(CARGO) build --locked -p enfilade --examples
 	$(CARGO) test --locked -p enfilade --test battery -- --nocapture
 
-bench: ## CPU per call beside nginx (needs nginx), of a forwarded call, and the registry's rate; fails above its limits
+bench: ## CPU per call beside nginx (needs nginx), of a forwarded call, from 1 to 6 nodes, the registry's rate; fails above its limits
 	$(call need,nginx)
 	$(CARGO) build --locked --release -p enfilade -p enfilade-bench
 	$(CARGO) build --locked --release -p enfilade-raft --example rate
-	$(RELEASE)/enfilade-bench run --gateway $(RELEASE)/enfilade --ratio-max 3.0 $(BENCH_ARGS)
-	$(RELEASE)/examples/rate
-	$(RELEASE)/enfilade-bench sessions --gateway $(RELEASE)/enfilade --rate-min 5000 --bytes-max 1024
-	$(RELEASE)/enfilade-bench forwarded --gateway $(RELEASE)/enfilade --ratio-max 1.5
+	failed=0
+	$(RELEASE)/enfilade-bench run --gateway $(RELEASE)/enfilade --ratio-max 3.0 $(BENCH_ARGS) || failed=1
+	$(RELEASE)/examples/rate || failed=1
+	$(RELEASE)/enfilade-bench sessions --gateway $(RELEASE)/enfilade --rate-min 5000 --bytes-max 1024 || failed=1
+	$(RELEASE)/enfilade-bench forwarded --gateway $(RELEASE)/enfilade --ratio-max 1.5 || failed=1
+	timeout 300 $(RELEASE)/enfilade-bench scale --gateway $(RELEASE)/enfilade --flat-max 0.10 || failed=1
+	exit $$failed
 
 sim: ## The cluster in a deterministic world: SEEDS=n seeds, invariants after every step
 	$(CARGO) build --locked --release -p enfilade-sim
@@ -113,9 +116,11 @@ image: ## The container image without a daemon: built twice with equal bytes, an
 docs: ## Write the generated pages again, and the schema of the chart's values
 	$(call need,python3)
 	$(CARGO) build --locked -p enfilade
-	trap 'rm -f docs/CONFIG.md.new' EXIT
+	trap 'rm -f docs/CONFIG.md.new docs/METRICS.md.new' EXIT
 	$(BIN) schema --markdown > docs/CONFIG.md.new
 	mv docs/CONFIG.md.new docs/CONFIG.md
+	$(BIN) metrics > docs/METRICS.md.new
+	mv docs/METRICS.md.new docs/METRICS.md
 	python3 helm/make_schema.py $(BIN) --write
 
 audit: ## Known vulnerabilities of the dependencies (needs cargo-deny)

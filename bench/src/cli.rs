@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
+use crate::load::Load;
 use crate::wire::Era;
 
 /// Measures the gateway's CPU per call beside nginx, in one run.
@@ -22,13 +23,18 @@ pub(crate) enum Command {
     Run(RunOptions),
     /// Measure a call that crosses a link beside one that does not, in a cluster of three nodes.
     Forwarded(ForwardedOptions),
+    /// Measure both in clusters of 1 to 6 nodes, beside as many nginx, and judge whether they cost the same in all.
+    Scale(ScaleOptions),
     /// Measure how fast a cluster creates sessions, and what each takes in memory.
     Sessions(SessionsOptions),
     /// Serve the light MCP upstream of both eras; prints `ready URL`.
     Upstream(UpstreamOptions),
-    /// One cell of the matrix, as started by `run`; prints one JSON line.
+    /// One measured interval, given as JSON; prints one JSON line.
     #[command(hide = true)]
-    Load(LoadOptions),
+    Load {
+        #[arg(value_parser = |text: &str| serde_json::from_str::<Load>(text))]
+        load: Load,
+    },
 }
 
 #[derive(Args, Serialize)]
@@ -119,6 +125,57 @@ pub(crate) struct ForwardedOptions {
 }
 
 #[derive(Args, Serialize)]
+pub(crate) struct ScaleOptions {
+    /// The release binary of the gateway.
+    #[arg(long)]
+    #[serde(serialize_with = "required_file_name")]
+    pub(crate) gateway: PathBuf,
+    /// The nginx binary; by default it is looked for in PATH and /usr/sbin.
+    #[arg(long)]
+    #[serde(serialize_with = "file_name")]
+    pub(crate) nginx: Option<PathBuf>,
+    /// Sizes of clusters, in rising order.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 2, 3, 4, 6])]
+    pub(crate) nodes: Vec<usize>,
+    /// Measured interval of one cell.
+    #[arg(long, default_value_t = 1.5)]
+    pub(crate) seconds: f64,
+    /// How long the nodes are idle before each cell, to see what that costs.
+    #[arg(long, default_value_t = 1.5)]
+    pub(crate) idle_seconds: f64,
+    /// Unmeasured load before each cell.
+    #[arg(long, default_value_t = 300)]
+    pub(crate) warmup_ms: u64,
+    /// How often each cell is measured, each time in a new cluster; the medians over rounds count.
+    #[arg(long, default_value_t = 2)]
+    pub(crate) rounds: u32,
+    /// Connections, spread over the nodes.
+    #[arg(long, default_value_t = 32)]
+    pub(crate) connections: usize,
+    /// Payload in bytes, of the argument and of the echoed text.
+    #[arg(long, default_value_t = 200)]
+    pub(crate) payload: usize,
+    /// Calls per second of the load that fills no core, whatever the size of the cluster.
+    #[arg(long, default_value_t = 3_000.0)]
+    pub(crate) calls_per_second: f64,
+    /// Measure so many calls per second for each node as well: a load that grows with the cluster.
+    #[arg(long)]
+    pub(crate) rate_per_node: Option<f64>,
+    /// Fail when a class costs more or less than in the smallest cluster by a larger share than this.
+    #[arg(long)]
+    pub(crate) flat_max: Option<f64>,
+    /// Fail when a local call costs more than this many times nginx.
+    #[arg(long)]
+    pub(crate) nginx_ratio_max: Option<f64>,
+    /// Fail when a forwarded call costs more than this many local ones.
+    #[arg(long)]
+    pub(crate) ratio_max: Option<f64>,
+    /// Folder of the raw results.
+    #[arg(long, default_value = "bench/results")]
+    pub(crate) results: PathBuf,
+}
+
+#[derive(Args, Serialize)]
 pub(crate) struct SessionsOptions {
     /// The release binary of the gateway.
     #[arg(long)]
@@ -186,41 +243,6 @@ pub(crate) struct UpstreamOptions {
     /// Where to listen; port 0 lets the system choose.
     #[arg(long, default_value = "127.0.0.1:0")]
     pub(crate) listen: SocketAddr,
-}
-
-#[derive(Args)]
-pub(crate) struct LoadOptions {
-    /// Address of the server under load.
-    #[arg(long)]
-    pub(crate) address: SocketAddr,
-    /// Where sessions are opened, when it is another server than the one under load.
-    #[arg(long)]
-    pub(crate) open_at: Option<SocketAddr>,
-    /// Path of the MCP endpoint.
-    #[arg(long, default_value = "/mcp")]
-    pub(crate) path: String,
-    #[arg(long, value_enum)]
-    pub(crate) era: Era,
-    #[arg(long)]
-    pub(crate) connections: usize,
-    /// Bytes of the argument's text.
-    #[arg(long)]
-    pub(crate) payload: usize,
-    #[arg(long)]
-    pub(crate) seconds: f64,
-    #[arg(long)]
-    pub(crate) calls_max: u64,
-    #[arg(long)]
-    pub(crate) warmup_ms: u64,
-    /// At most so many calls, spread over the connections; without it each answer is followed by the next call.
-    #[arg(long)]
-    pub(crate) calls_per_second: Option<f64>,
-    /// Processes whose CPU is charged to the proxy.
-    #[arg(long, value_delimiter = ',')]
-    pub(crate) proxy_pids: Vec<i32>,
-    /// Processes whose CPU is charged to the upstream.
-    #[arg(long, value_delimiter = ',')]
-    pub(crate) upstream_pids: Vec<i32>,
 }
 
 /// Results say which program ran, not where it lay on the machine that measured.

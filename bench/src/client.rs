@@ -37,6 +37,8 @@ pub(crate) enum Fault {
     NoSession,
     #[error(transparent)]
     Answer(#[from] WrongAnswer),
+    #[error("the session is at {0} by now")]
+    Elsewhere(String),
 }
 
 /// A connected client that has opened its session, if its era has one.
@@ -120,6 +122,15 @@ impl Client {
             other => return Err(Fault::ContentType(other)),
         }
         Ok(template.check(id, &body)?)
+    }
+
+    /// By which name the upstream knows the owner of the session.
+    pub(crate) async fn owner(&mut self) -> Result<String, Fault> {
+        let id = self.next_id;
+        self.next_id += 1;
+        let response = self.send(Method::POST, wire::ask_where(id)).await?;
+        let body = read_status(response, &[StatusCode::OK]).await?;
+        Ok(wire::text(Era::Legacy, id, &body)?.into_owned())
     }
 
     /// Ends the session, so that cells do not pile up sessions in the gateway.

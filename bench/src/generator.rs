@@ -2,25 +2,26 @@
 //! Every answer is checked; an interval ends after its time or its number of calls, whichever comes first.
 
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use enfilade_process::{CpuTime, MachineTime};
 use hdrhistogram::Histogram;
 use hyper::Uri;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{interval_at, timeout};
 
-use crate::cli::LoadOptions;
 use crate::client::{Client, Fault};
-use crate::cpu::{CpuTime, MachineTime};
+use crate::load::{Load, Place};
 use crate::sample::{CpuPerCall, Sample};
 use crate::wire::{CallTemplate, Era};
 
-/// Longest time for opening all sessions, and for the answers that are still out when the interval ends.
+/// Longest time for the answers that are still out when the interval ends.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// A node that seems to have much to do opens sessions elsewhere; it is asked again after this time.
+const ELSEWHERE_PAUSE: Duration = Duration::from_millis(50);
 const LATENCY_NS_MAX: u64 = 60_000_000_000;
 const ERROR_TEXTS_MAX: usize = 3;
 
@@ -49,7 +50,7 @@ struct Shared {
 }
 
 impl Shared {
-    fn new(options: &LoadOptions) -> Result<Self> {
+    fn new(options: &Load) -> Result<Self> {
         Ok(Self {
             phase: Cell::new(Phase::Warmup),
             calls: Cell::new(0),
@@ -92,14 +93,16 @@ impl Shared {
 }
 
 /// Runs one cell.
-pub(crate) async fn measure(options: &LoadOptions) -> Result<Sample> {
+pub(crate) async fn measure(options: &Load) -> Result<Sample> {
     ensure!(options.connections > 0 && options.calls_max > 0, "a cell needs connections and calls");
+    ensure!(!options.places.is_empty(), "a cell needs a place");
     let shared = Rc::new(Shared::new(options)?);
     let mut loops = start_loops(options, &shared)?;
     let opened = shared.until(|s| s.opened.get() == options.connections);
-    if timeout(PATIENCE, opened).await.is_err() {
+    let within = Duration::from_millis(options.opened_within_ms);
+    if timeout(within, opened).await.is_err() {
         let missing = options.connections - shared.opened.get();
-        shared.failed(missing as u64, format!("{missing} connections did not open within {PATIENCE:?}"));
+        shared.failed(missing as u64, format!("{missing} connections did not open within {within:?}"));
         return sample(&shared, Duration::ZERO, &Meters::default());
     }
     tokio::time::sleep(Duration::from_millis(options.warmup_ms)).await;
@@ -121,21 +124,20 @@ pub(crate) async fn measure(options: &LoadOptions) -> Result<Sample> {
     sample(&shared, elapsed, &used)
 }
 
-fn start_loops(options: &LoadOptions, shared: &Rc<Shared>) -> Result<JoinSet<()>> {
+fn start_loops(options: &Load, shared: &Rc<Shared>) -> Result<JoinSet<()>> {
     let uri: Uri = options.path.parse().context("the path is no URI")?;
     let template = Rc::new(CallTemplate::new(options.era, options.payload));
     let mut loops = JoinSet::new();
-    for number in 0..options.connections as u64 {
-        let (address, open_at) = (options.address, options.open_at.unwrap_or(options.address));
-        let open = open(open_at, address, uri.clone(), options.era, number);
-        let (shared, template) = (shared.clone(), template.clone());
+    for (number, place) in (0..options.connections as u64).zip(options.places.iter().cycle()) {
+        let open = open(place.clone(), uri.clone(), options.era, number);
+        let (place, shared, template) = (place.clone(), shared.clone(), template.clone());
         loops.spawn_local(async move {
             let opened = open.await;
             shared.opened.set(shared.opened.get() + 1);
             shared.changed.notify_one();
             // With a pause the connections take turns.
             let turn = shared.pause.map(|pause| pause.mul_f64(number as f64 / shared.active.get() as f64));
-            if let Err(fault) = drive(opened, &shared, &template, turn).await {
+            if let Err(fault) = drive(opened, &place, &shared, &template, turn).await {
                 shared.failed(1, fault);
             }
             shared.active.set(shared.active.get() - 1);
@@ -145,18 +147,28 @@ fn start_loops(options: &LoadOptions, shared: &Rc<Shared>) -> Result<JoinSet<()>
     Ok(loops)
 }
 
-/// A session that is opened at one address and used at another, or at the same.
-async fn open(open_at: SocketAddr, address: SocketAddr, uri: Uri, era: Era, number: u64) -> Result<Client, Fault> {
-    let mut client = Client::open(open_at, uri, era, number).await?;
-    if open_at != address {
-        client.move_to(address).await?;
+/// A session of the wanted owner.
+async fn open(place: Place, uri: Uri, era: Era, number: u64) -> Result<Client, Fault> {
+    let Some(owner) = &place.owner else {
+        return Client::open(place.address, uri, era, number).await;
+    };
+    loop {
+        let mut client = Client::open(owner.address, uri.clone(), era, number).await?;
+        if owner.address != place.address {
+            client.move_to(place.address).await?;
+        }
+        if client.owner().await? == owner.name {
+            return Ok(client);
+        }
+        client.close().await?;
+        tokio::time::sleep(ELSEWHERE_PAUSE).await;
     }
-    Ok(client)
 }
 
 /// One connection's life. A wrong answer is counted and the loop goes on; a broken connection ends it.
 async fn drive(
     opened: Result<Client, Fault>,
+    place: &Place,
     shared: &Shared,
     template: &CallTemplate,
     turn: Option<Duration>,
@@ -174,6 +186,12 @@ async fn drive(
             Err(fault) => return Err(fault),
         }
     }
+    if let Some(owner) = &place.owner {
+        let found = client.owner().await?;
+        if found != owner.name {
+            return Err(Fault::Elsewhere(found));
+        }
+    }
     client.close().await
 }
 
@@ -187,7 +205,7 @@ struct Meters {
 }
 
 impl Meters {
-    fn read(options: &LoadOptions) -> Result<Self> {
+    fn read(options: &Load) -> Result<Self> {
         let some = |pids: &[i32]| (!pids.is_empty()).then(|| CpuTime::of(pids)).transpose();
         Ok(Self {
             proxy: some(&options.proxy_pids)?,

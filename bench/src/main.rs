@@ -6,10 +6,10 @@
 mod cli;
 mod client;
 mod cluster;
-mod cpu;
 mod environment;
 mod forwarded;
 mod generator;
+mod load;
 mod plan;
 mod process;
 mod proxies;
@@ -17,6 +17,7 @@ mod report;
 mod result_file;
 mod run;
 mod sample;
+mod scale;
 mod sessions;
 mod upstream;
 mod upstream_reply;
@@ -66,8 +67,9 @@ async fn dispatch(cli: Cli) -> Result<bool> {
         Command::Run(options) => run::run(&options).await,
         Command::Forwarded(options) => forwarded::run(&options).await,
         Command::Sessions(options) => sessions::run(&options).await,
-        Command::Load(options) => {
-            let sample = generator::measure(&options).await?;
+        Command::Scale(options) => scale::run(&options).await,
+        Command::Load { load } => {
+            let sample = generator::measure(&load).await?;
             println!("{}", serde_json::to_string(&sample)?);
             Ok(true)
         }

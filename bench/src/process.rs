@@ -1,22 +1,13 @@
-//! Child processes of a run: started, waited for until they serve, ended with SIGTERM whatever happens.
+//! What a run starts beside the gateway's nodes: folders, pinned commands, and servers that say where they are.
 
 use std::ffi::OsStr;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use tokio::io::{AsyncBufReadExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdout, Command};
-use tokio::time::timeout;
-
-/// Longest time for a process to begin to serve, and to end after SIGTERM.
-const PATIENCE: Duration = Duration::from_secs(20);
-const STDERR_TAIL_CHARS: usize = 2_000;
+use anyhow::{Context, Result};
+use enfilade_process::Process;
+use tokio::process::Command;
 
 /// A folder that is gone when the run is over.
 pub(crate) struct TempDir(PathBuf);
@@ -60,105 +51,31 @@ pub(crate) fn command(program: impl AsRef<OsStr>, cores: Cores) -> Command {
     }
 }
 
-/// A running server. Dropping it sends SIGTERM, not SIGKILL, which would leave nginx's workers behind.
+/// A process that serves MCP.
 pub(crate) struct Server {
-    name: &'static str,
-    child: Child,
-    pid: i32,
-    stderr: PathBuf,
-    /// Held open: a server must not fail because nobody reads what it prints.
-    stdout: Option<Lines<BufReader<ChildStdout>>>,
+    pub(crate) process: Process,
+    pub(crate) endpoint: Endpoint,
 }
 
 impl Server {
-    /// Starts it, with stderr in `logs/NAME.stderr`.
-    pub(crate) fn start(name: &'static str, mut command: Command, logs: &Path) -> Result<Self> {
-        let stderr = logs.join(format!("{name}.stderr"));
-        let file = fs::File::create(&stderr)?;
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(file);
-        let mut child = command.spawn().with_context(|| format!("cannot start {name}"))?;
-        let pid = child.id().and_then(|id| i32::try_from(id).ok()).context("no process id")?;
-        let stdout = child.stdout.take().map(|stdout| BufReader::new(stdout).lines());
-        Ok(Self { name, child, pid, stderr, stdout })
+    /// Starts it, with stderr in `logs/NAME.stderr`, and waits for the line `ready http://ADDRESS/PATH`.
+    pub(crate) async fn start(name: &str, command: Command, logs: &Path) -> Result<Self> {
+        let process = Process::start(name, command, &logs.join(format!("{name}.stderr")))?;
+        Self::ready(process).await
     }
 
-    pub(crate) fn pid(&self) -> i32 {
-        self.pid
+    /// Waits for that line of one that is started.
+    pub(crate) async fn ready(mut process: Process) -> Result<Self> {
+        let said = process.said("endpoint", |said| said.first("ready").is_some()).await?;
+        let endpoint = Endpoint::parse(said.first("ready").unwrap_or_default())?;
+        Ok(Self { process, endpoint })
     }
 
-    /// Waits for the line `ready http://ADDRESS/PATH` on its stdout.
-    pub(crate) async fn ready(&mut self) -> Result<Endpoint> {
-        Ok(self.all_ready(1).await?.swap_remove(0))
-    }
-
-    /// Waits for `count` such lines.
-    pub(crate) async fn all_ready(&mut self, count: usize) -> Result<Vec<Endpoint>> {
-        let mut lines = self.stdout.take().context("stdout was taken")?;
-        let found = async {
-            let mut endpoints = Vec::new();
-            while let Some(line) = lines.next_line().await? {
-                if let Some(url) = line.strip_prefix("ready ") {
-                    endpoints.push(Endpoint::parse(url)?);
-                }
-                if endpoints.len() == count {
-                    return Ok(endpoints);
-                }
-            }
-            bail!("it ended before it was ready")
-        };
-        let result = timeout(PATIENCE, found).await.unwrap_or_else(|_| bail!("not ready within {PATIENCE:?}"));
-        tokio::task::spawn_local(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        result.with_context(|| format!("{}: {}", self.name, self.stderr_tail()))
-    }
-
-    /// Waits until something accepts at `address`; for servers that print nothing.
-    pub(crate) async fn accepts(&mut self, address: SocketAddr) -> Result<()> {
-        let accepted = async {
-            while tokio::net::TcpStream::connect(address).await.is_err() {
-                if let Some(status) = self.child.try_wait()? {
-                    bail!("ended: {status}");
-                }
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-            Ok(())
-        };
-        let result = timeout(PATIENCE, accepted).await.unwrap_or_else(|_| bail!("not ready within {PATIENCE:?}"));
-        result.with_context(|| format!("{}: {}", self.name, self.stderr_tail()))
-    }
-
-    /// Whether it still runs.
-    pub(crate) fn check_alive(&mut self) -> Result<()> {
-        let ended = self.child.try_wait()?;
-        ensure!(ended.is_none(), "{} ended: {ended:?}: {}", self.name, self.stderr_tail());
-        Ok(())
-    }
-
-    /// Asks it to end and waits.
-    pub(crate) async fn stop(mut self) -> Result<()> {
-        self.check_alive()?;
-        self.terminate();
-        let status = timeout(PATIENCE, self.child.wait()).await;
-        ensure!(status.is_ok(), "{} did not end within {PATIENCE:?}", self.name);
-        Ok(())
-    }
-
-    fn terminate(&mut self) {
-        // A reaped child's id may belong to another process by now.
-        if matches!(self.child.try_wait(), Ok(None)) {
-            let _ = kill(Pid::from_raw(self.pid), Signal::SIGTERM);
-        }
-    }
-
-    fn stderr_tail(&self) -> String {
-        let text = fs::read_to_string(&self.stderr).unwrap_or_default();
-        let skip = text.chars().count().saturating_sub(STDERR_TAIL_CHARS);
-        text.chars().skip(skip).collect()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.terminate();
+    /// The light upstream.
+    pub(crate) async fn upstream(logs: &Path, cores: Cores) -> Result<Self> {
+        let mut upstream = command(std::env::current_exe()?, cores);
+        upstream.arg("upstream");
+        Self::start("upstream", upstream, logs).await
     }
 }
 

@@ -10,16 +10,19 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use enfilade_process::{Process, children};
+use tokio::time::timeout;
 
 use crate::cli::UpstreamEra;
-use crate::cpu;
 use crate::process::{Cores, Endpoint, Server, command};
 use crate::wire::Era;
+
+/// Longest time for nginx to begin to serve.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A running proxy, and the processes whose CPU is its own.
 pub(crate) struct Proxy {
     pub(crate) server: Server,
-    pub(crate) endpoint: Endpoint,
     pub(crate) pids: Vec<i32>,
 }
 
@@ -50,10 +53,23 @@ pub(crate) async fn start_nginx(
     fs::write(&configuration, nginx_conf(workers, address, upstream.address, folder))?;
     let mut run = command(nginx, cores);
     run.arg("-p").arg(folder).arg("-c").arg(&configuration);
-    let mut server = Server::start("nginx", run, folder)?;
-    server.accepts(address).await?;
-    let pids = nginx_pids(server.pid(), workers).await?;
-    Ok(Proxy { server, endpoint: Endpoint { address, path: upstream.path.clone() }, pids })
+    let mut process = Process::start("nginx", run, &folder.join("nginx.stderr"))?;
+    accepts(&mut process, address).await?;
+    let pids = nginx_pids(process.pid(), workers).await?;
+    let endpoint = Endpoint { address, path: upstream.path.clone() };
+    Ok(Proxy { server: Server { process, endpoint }, pids })
+}
+
+/// Waits until something accepts at `address`: nginx prints nothing.
+async fn accepts(process: &mut Process, address: SocketAddr) -> Result<()> {
+    let accepted = async {
+        while tokio::net::TcpStream::connect(address).await.is_err() {
+            process.check_alive()?;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Ok(())
+    };
+    timeout(PATIENCE, accepted).await.with_context(|| format!("nginx does not serve within {PATIENCE:?}"))?
 }
 
 /// nginx can neither take a listening socket from us nor report the port it was given, so one is chosen here and
@@ -100,7 +116,7 @@ http {{
 async fn nginx_pids(master: i32, workers: usize) -> Result<Vec<i32>> {
     let all = async {
         loop {
-            let mut pids = cpu::children(master)?;
+            let mut pids = children(master)?;
             if pids.len() >= workers {
                 pids.push(master);
                 return Ok(pids);
@@ -108,7 +124,7 @@ async fn nginx_pids(master: i32, workers: usize) -> Result<Vec<i32>> {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(5), all).await.context("nginx's workers did not start")?
+    timeout(PATIENCE, all).await.context("nginx's workers did not start")?
 }
 
 /// Starts the gateway with one upstream. Only JSON over HTTP is measured, so it has no child processes to charge.
@@ -127,10 +143,9 @@ pub(crate) async fn start_gateway(
     let mut run = command(gateway, cores);
     run.args(["up", "--nodes", "1", "--config"]).arg(&configuration).arg("--data-dir").arg(&data);
     run.arg("--listen").arg("127.0.0.1:0");
-    let mut server = Server::start("gateway", run, folder)?;
-    let endpoint = server.ready().await?;
-    let pids = vec![server.pid()];
-    Ok(Proxy { server, endpoint, pids })
+    let server = Server::start("gateway", run, folder).await?;
+    let pids = vec![server.process.pid()];
+    Ok(Proxy { server, pids })
 }
 
 fn gateway_yaml(client: Era, upstream_era: UpstreamEra, upstream: &Endpoint) -> String {

@@ -9,7 +9,7 @@ use crate::run::Measured;
 use crate::sample::Sample;
 
 /// More than this beside the run, and the table says that it is doubtful.
-const QUIET_CORES_MAX: f64 = 0.2;
+pub(crate) const QUIET_CORES_MAX: f64 = 0.2;
 
 /// Medians over the good samples of one cell and one way.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -126,6 +126,11 @@ fn figures(samples: &[&Sample]) -> Option<Figures> {
     })
 }
 
+/// A figure of a table.
+pub(crate) fn number(value: Option<f64>, digits: usize) -> String {
+    value.map_or("-".into(), |value| format!("{value:.digits$}"))
+}
+
 /// The middle value; none of none.
 pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
@@ -149,13 +154,12 @@ impl fmt::Display for Report {
         for row in &self.rows {
             write_row(f, row)?;
         }
-        let number = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.2}"));
         writeln!(
             f,
             "CPU ratio gateway/nginx: median of cells {}, worst cell {}, limit {}",
-            number(self.ratio_median),
-            number(self.ratio_worst),
-            number(self.ratio_max)
+            number(self.ratio_median, 2),
+            number(self.ratio_worst, 2),
+            number(self.ratio_max, 2)
         )?;
         writeln!(f, "calls {}, errors {}, cells without figures {}", self.calls, self.errors, self.holes)?;
         writeln!(
@@ -172,7 +176,6 @@ impl fmt::Display for Report {
 
 fn write_row(f: &mut fmt::Formatter<'_>, row: &Row) -> fmt::Result {
     let Cell { era, payload, connections } = row.cell;
-    let number = |value: Option<f64>, digits: usize| value.map_or("-".into(), |value| format!("{value:.digits$}"));
     let cpu = |figures: Option<Figures>| number(figures.and_then(|figures| figures.cpu_us), 1);
     write!(f, "{era:6} {payload:>8} {connections:>6} | ")?;
     write!(f, "{:>8} {:>8} {:>7}", cpu(row.gateway), cpu(row.nginx), number(row.ratio, 2))?;

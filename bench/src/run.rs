@@ -1,23 +1,18 @@
 //! The conductor: starts upstream and proxies, measures cell by cell, reports and judges.
 
-use std::process::Stdio;
-use std::time::Duration;
-
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use serde::Serialize;
 
 use crate::cli::{Pin, RunOptions};
 use crate::environment::Environment;
+use crate::load::{Load, OPENED_WITHIN_MS, Place};
 use crate::plan::{self, Cell, Via};
-use crate::process::{Cores, Endpoint, Server, TempDir, command};
+use crate::process::{Cores, Server, TempDir};
 use crate::proxies::{self, Proxy};
 use crate::report::Report;
 use crate::result_file;
 use crate::sample::Sample;
 use crate::wire::Era;
-
-/// What a cell may take beyond its own interval before it is given up.
-const CELL_GRACE: Duration = Duration::from_secs(60);
 
 /// A measured cell of one round.
 #[derive(Serialize)]
@@ -66,20 +61,16 @@ struct Bench<'a> {
     options: &'a RunOptions,
     folder: &'a TempDir,
     upstream: Server,
-    upstream_endpoint: Endpoint,
     nginx: Proxy,
 }
 
 impl<'a> Bench<'a> {
     async fn start(options: &'a RunOptions, nginx: &std::path::Path, folder: &'a TempDir) -> Result<Self> {
-        let mut upstream = command(std::env::current_exe()?, load_cores(options));
-        upstream.arg("upstream");
-        let mut upstream = Server::start("upstream", upstream, folder.path())?;
-        let upstream_endpoint = upstream.ready().await?;
+        let upstream = Server::upstream(folder.path(), load_cores(options)).await?;
         let workers = nginx_workers(options);
         let cores = proxy_cores(options);
-        let nginx = proxies::start_nginx(nginx, workers, &upstream_endpoint, folder.path(), cores).await?;
-        Ok(Self { options, folder, upstream, upstream_endpoint, nginx })
+        let nginx = proxies::start_nginx(nginx, workers, &upstream.endpoint, folder.path(), cores).await?;
+        Ok(Self { options, folder, upstream, nginx })
     }
 
     /// All cells of one era. The gateway is started for each era, because its upstream's era is configured.
@@ -93,16 +84,16 @@ impl<'a> Bench<'a> {
                     measured.push(Measured { cell, via, round, sample });
                 }
                 if let Some(gateway) = &mut gateway {
-                    gateway.server.check_alive()?;
+                    gateway.server.process.check_alive()?;
                 }
-                self.nginx.server.check_alive()?;
-                self.upstream.check_alive()?;
+                self.nginx.server.process.check_alive()?;
+                self.upstream.process.check_alive()?;
             }
         }
-        match gateway {
-            Some(gateway) => gateway.server.stop().await,
-            None => Ok(()),
+        if let Some(gateway) = gateway {
+            gateway.server.process.end().await?;
         }
+        Ok(())
     }
 
     async fn start_gateway(&self, era: Era) -> Result<Option<Proxy>> {
@@ -110,56 +101,41 @@ impl<'a> Bench<'a> {
             return Ok(None);
         };
         let (upstream_era, folder, cores) = (self.options.upstream_era, self.folder.path(), proxy_cores(self.options));
-        let started = proxies::start_gateway(binary, era, upstream_era, &self.upstream_endpoint, folder, cores);
+        let started = proxies::start_gateway(binary, era, upstream_era, &self.upstream.endpoint, folder, cores);
         started.await.map(Some)
     }
 
     /// One interval, driven by a generator process of its own.
     async fn measure(&self, cell: Cell, via: Via, gateway: Option<&Proxy>) -> Result<Sample> {
-        let (endpoint, pids): (_, &[i32]) = match (via, gateway) {
-            (Via::Gateway, Some(gateway)) => (&gateway.endpoint, &gateway.pids),
+        let (server, pids): (_, &[i32]) = match (via, gateway) {
+            (Via::Gateway, Some(gateway)) => (&gateway.server, &gateway.pids),
             (Via::Gateway, None) => bail!("no gateway runs"),
-            (Via::Nginx, _) => (&self.nginx.endpoint, &self.nginx.pids),
-            (Via::Direct, _) => (&self.upstream_endpoint, &[]),
+            (Via::Nginx, _) => (&self.nginx.server, &self.nginx.pids),
+            (Via::Direct, _) => (&self.upstream, &[]),
         };
-        let mut load = self.load_command(cell, endpoint)?;
-        for pid in pids {
-            load.arg(format!("--proxy-pids={pid}"));
-        }
-        sample(load, self.options.seconds).await
-    }
-
-    fn load_command(&self, cell: Cell, endpoint: &Endpoint) -> Result<tokio::process::Command> {
         let options = self.options;
-        let mut load = command(std::env::current_exe()?, load_cores(options));
-        load.arg("load").stdin(Stdio::null()).kill_on_drop(true);
-        load.arg(format!("--address={}", endpoint.address)).arg(format!("--path={}", endpoint.path));
-        load.arg(format!("--era={}", cell.era)).arg(format!("--payload={}", cell.payload));
-        load.arg(format!("--connections={}", cell.connections));
-        load.arg(format!("--seconds={}", options.seconds)).arg(format!("--calls-max={}", options.calls_max));
-        load.arg(format!("--warmup-ms={}", options.warmup_ms));
-        load.arg(format!("--upstream-pids={}", self.upstream.pid()));
-        Ok(load)
+        let load = Load {
+            places: vec![Place::alone(server.endpoint.address)],
+            path: server.endpoint.path.clone(),
+            era: cell.era,
+            connections: cell.connections,
+            payload: cell.payload,
+            seconds: options.seconds,
+            calls_max: options.calls_max,
+            opened_within_ms: OPENED_WITHIN_MS,
+            warmup_ms: options.warmup_ms,
+            calls_per_second: None,
+            proxy_pids: pids.to_vec(),
+            upstream_pids: vec![self.upstream.process.pid()],
+        };
+        load.sample(load_cores(options)).await
     }
 
     async fn stop(self) -> Result<()> {
-        self.nginx.server.stop().await?;
-        self.upstream.stop().await
+        self.nginx.server.process.end().await?;
+        self.upstream.process.end().await?;
+        Ok(())
     }
-}
-
-/// One interval of `seconds`, driven by a generator process; what it reports.
-pub(crate) async fn sample(mut load: tokio::process::Command, seconds: f64) -> Result<Sample> {
-    let limit = Duration::from_secs_f64(seconds) + CELL_GRACE;
-    let Ok(output) = tokio::time::timeout(limit, load.output()).await else {
-        return Ok(Sample::failed(format!("the cell did not end within {limit:?}")));
-    };
-    let output = output.context("cannot start the generator")?;
-    if !output.status.success() {
-        let text = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        return Ok(Sample::failed(format!("generator: {text}")));
-    }
-    serde_json::from_slice(&output.stdout).context("the generator's report cannot be read")
 }
 
 fn progress(cell: Cell, via: Via, round: u32, sample: &Sample) {

@@ -5,11 +5,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::fs;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use enfilade_process::{CpuTime, resident_bytes};
 use hdrhistogram::Histogram;
 use hyper::Uri;
 use serde::Serialize;
@@ -17,10 +17,9 @@ use tokio::task::JoinSet;
 
 use crate::cli::SessionsOptions;
 use crate::client::{Client, Fault};
-use crate::cluster::Cluster;
-use crate::cpu::CpuTime;
+use crate::cluster::{Cluster, REPLICAS_MAX, Setup};
 use crate::environment::Environment;
-use crate::process::TempDir;
+use crate::process::{Cores, Server, TempDir};
 use crate::result_file;
 use crate::wire::{CallTemplate, Era};
 
@@ -85,14 +84,17 @@ pub(crate) async fn run(options: &SessionsOptions) -> Result<bool> {
     let environment = Environment::read("nginx".as_ref(), Some(&options.gateway)).await;
     let folder = TempDir::new()?;
     let data = options.data_dir.clone().unwrap_or_else(|| folder.path().join("data"));
-    let mut cluster = Cluster::start(&options.gateway, options.nodes, &data, &folder).await?;
+    let upstream = Server::upstream(folder.path(), Cores::Any).await?;
+    let setup = Setup { gateway: &options.gateway, upstream: &upstream.endpoint, data: &data, folder: folder.path() };
+    let mut cluster = Cluster::start(setup, options.nodes).await?;
     // The first connections and the first sessions pay for what is made once.
     cluster.create(options.callers, options.callers as u64, Use::OneCall).await?;
     let timed = cluster.create(options.callers, options.sessions, Use::No).await?;
     eprintln!("{timed}");
     let filling = cluster.fill(options.callers, options.memory_sessions, Use::No).await?;
     let used = cluster.fill(options.callers, options.used_sessions, Use::OneCall).await?;
-    cluster.stop().await?;
+    cluster.stop()?;
+    upstream.process.end().await?;
     let (nodes, callers) = (options.nodes, options.callers);
     let (rate_min, bytes_max) = (options.rate_min, options.bytes_max);
     let report = Report { nodes, callers, timed, filling, used, rate_min, bytes_max };
@@ -102,9 +104,6 @@ pub(crate) async fn run(options: &SessionsOptions) -> Result<bool> {
     println!("raw results: {}", result_file::write::<_, _, ()>(&run, options, &report, &[])?.display());
     Ok(good)
 }
-
-/// `up` makes no more voters than this.
-const VOTERS_MAX: usize = 3;
 
 impl Cluster {
     /// Creates that many sessions, and measures the memory that they take. None for none.
@@ -120,7 +119,7 @@ impl Cluster {
         }
         let after_bytes = self.resident_bytes().await?;
         let created: u64 = steps.iter().map(|step| step.sessions).sum();
-        let voters = self.pids.len().min(VOTERS_MAX) as f64;
+        let voters = self.pids.len().min(REPLICAS_MAX) as f64;
         let per_session_and_voter = after_bytes.saturating_sub(before_bytes) as f64 / (created.max(1) as f64 * voters);
         Ok(Some(Filling { steps, before_bytes, after_bytes, per_session_and_voter }))
     }
@@ -129,7 +128,7 @@ impl Cluster {
     async fn create(&mut self, callers: usize, sessions: u64, what: Use) -> Result<Created> {
         let shared = Rc::new(Shared::new(sessions, what)?);
         let mut clients = Vec::new();
-        for (caller, endpoint) in (0..callers).zip(self.endpoints.iter().cycle()) {
+        for (caller, endpoint) in (0..callers).zip(self.endpoints().cycle()) {
             let uri: Uri = endpoint.path.parse().context("the path is no URI")?;
             clients.push(Client::connect(endpoint.address, uri, caller as u64).await?);
         }
@@ -140,15 +139,14 @@ impl Cluster {
         }
         while loops.join_next().await.is_some() {}
         let (elapsed, cpu) = (begun.elapsed(), CpuTime::of(&self.pids)?.since(cpu));
-        self.gateway.check_alive()?;
-        self.upstream.check_alive()?;
+        self.check_alive()?;
         Ok(shared.created(elapsed, cpu.clock))
     }
 
     /// Resident memory of all nodes, once they are at rest.
     async fn resident_bytes(&self) -> Result<u64> {
         tokio::time::sleep(SETTLE).await;
-        self.pids.iter().map(|&pid| resident_bytes(pid)).sum()
+        Ok(self.pids.iter().map(|&pid| resident_bytes(pid)).sum::<Result<_, _>>()?)
     }
 }
 
@@ -227,13 +225,6 @@ async fn drive(mut client: Client, shared: Rc<Shared>) {
             }
         }
     }
-}
-
-fn resident_bytes(pid: i32) -> Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("no VmRSS")?;
-    let kib: u64 = line.split_ascii_whitespace().nth(1).and_then(|kib| kib.parse().ok()).context("unexpected VmRSS")?;
-    Ok(kib * 1024)
 }
 
 impl Filling {

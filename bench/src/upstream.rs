@@ -21,6 +21,18 @@ use crate::cli::UpstreamOptions;
 use crate::upstream_reply::{Head, Reply, Sessions, delete, post};
 
 const PATH: &str = "/mcp";
+
+/// The path under which the caller of this name knows the upstream.
+pub(crate) fn path_of(caller: &str) -> String {
+    format!("{PATH}/{caller}")
+}
+
+/// Whose path it is: an empty text for nobody's.
+fn caller(path: &str) -> Option<&str> {
+    let rest = path.strip_prefix(PATH)?;
+    if rest.is_empty() { Some(rest) } else { rest.strip_prefix('/') }
+}
+
 const BODY_BYTES_MAX: usize = 16 << 20;
 /// Out of descriptors, for one: wait a little instead of spinning.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
@@ -61,11 +73,11 @@ async fn connection(stream: TcpStream, state: State) {
 }
 
 async fn answer(request: Request<Incoming>, state: State) -> Result<Response<Full<Bytes>>, Infallible> {
-    if request.uri().path() != PATH {
-        return Ok(response(Reply::empty(StatusCode::NOT_FOUND)));
-    }
     let (parts, body) = request.into_parts();
-    let head = head(&parts.headers);
+    let Some(caller) = caller(parts.uri.path()) else {
+        return Ok(response(Reply::empty(StatusCode::NOT_FOUND)));
+    };
+    let head = Head { caller, ..head(&parts.headers) };
     let reply = match parts.method {
         Method::POST => match Limited::new(body, BODY_BYTES_MAX).collect().await {
             Ok(body) => post(&head, &body.to_bytes(), &mut state.borrow_mut()),
@@ -84,6 +96,7 @@ fn head(headers: &HeaderMap) -> Head<'_> {
         method: text("mcp-method"),
         name: text("mcp-name"),
         session: text("mcp-session-id"),
+        caller: "",
     }
 }
 
@@ -109,14 +122,13 @@ mod tests {
     use tokio::task::LocalSet;
 
     use super::*;
-    use crate::cli::LoadOptions;
     use crate::generator;
+    use crate::load::{Load, Owner, Place};
     use crate::wire::Era;
 
-    fn load(address: std::net::SocketAddr, path: &str, era: Era) -> LoadOptions {
-        LoadOptions {
-            open_at: None,
-            address,
+    fn load(address: std::net::SocketAddr, path: &str, era: Era) -> Load {
+        Load {
+            places: vec![Place::alone(address)],
             path: path.into(),
             era,
             connections: 4,
@@ -125,6 +137,7 @@ mod tests {
             calls_max: 200,
             calls_per_second: None,
             warmup_ms: 0,
+            opened_within_ms: 10_000,
             proxy_pids: Vec::new(),
             upstream_pids: vec![nix::unistd::getpid().as_raw()],
         }
@@ -141,6 +154,23 @@ mod tests {
                 assert!(sample.is_good(), "{era}: {:?}", sample.error_texts);
                 assert!(sample.calls >= 200 && sample.p99_us >= sample.p50_us && sample.p50_us > 0.0);
                 assert!(sample.upstream_cpu.is_some_and(|cpu| cpu.clock_us > 0.0));
+            }
+        };
+        LocalSet::new().run_until(inside).await;
+    }
+
+    #[tokio::test]
+    async fn sessions_are_used_only_where_they_belong() {
+        let inside = async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+            let address = listener.local_addr().expect("address");
+            tokio::task::spawn_local(accept(listener));
+            for (name, good) in [("node-7", true), ("node-8", false)] {
+                let mut options = load(address, &path_of("node-7"), Era::Legacy);
+                options.places = vec![Place { address, owner: Some(Owner { address, name: name.into() }) }];
+                options.opened_within_ms = 100 + 9_900 * u64::from(good);
+                let sample = generator::measure(&options).await.expect("measure");
+                assert_eq!(sample.is_good(), good, "{:?}", sample.error_texts);
             }
         };
         LocalSet::new().run_until(inside).await;

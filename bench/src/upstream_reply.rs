@@ -9,12 +9,12 @@ use hyper::StatusCode;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::wire::{LEGACY_VERSION, MODERN_VERSION, TOOL};
+use crate::wire::{LEGACY_VERSION, MODERN_VERSION, TOOL, WHERE};
 
 const LEGACY_VERSIONS: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", LEGACY_VERSION];
 const SERVER_INFO: &str =
     concat!(r#"{"name":"enfilade-bench-upstream","version":""#, env!("CARGO_PKG_VERSION"), r#""}"#);
-const TOOLS: &str = r#""tools":[{"name":"echo","description":"Returns its text.","inputSchema":{"type":"object","properties":{"text":{"type":"string"}},"required":["text"]}}]"#;
+const TOOLS: &str = r#""tools":[{"name":"echo","description":"Returns its text.","inputSchema":{"type":"object","properties":{"text":{"type":"string"}},"required":["text"]}},{"name":"where","description":"Says for whom it was called.","inputSchema":{"type":"object"}}]"#;
 const CACHE_HINTS: &str = r#""ttlMs":3600000,"cacheScope":"public""#;
 
 const INVALID_REQUEST: i32 = -32600;
@@ -52,6 +52,8 @@ pub(crate) struct Head<'a> {
     pub(crate) method: Option<&'a str>,
     pub(crate) name: Option<&'a str>,
     pub(crate) session: Option<&'a str>,
+    /// Who asks, by the path; an empty text without such a path.
+    pub(crate) caller: &'a str,
 }
 
 /// An answer; its body is JSON or empty.
@@ -182,7 +184,7 @@ fn legacy(head: &Head, message: &Message, method: &str, sessions: &Sessions) -> 
     match method {
         "ping" => Reply::result(id, &[]),
         "tools/list" => Reply::result(id, &[TOOLS]),
-        "tools/call" => call(id, message, ""),
+        "tools/call" => call(head, id, message, ""),
         _ => Reply::error(StatusCode::OK, Some(id), METHOD_NOT_FOUND, "method not found", ""),
     }
 }
@@ -202,7 +204,7 @@ fn modern(head: &Head, message: &Message, method: &str, version: &str) -> Reply 
             Reply::result(id, &[complete, versions, CACHE_HINTS, ",", server_info, SERVER_INFO, "}"])
         }
         "tools/list" => Reply::result(id, &[complete, TOOLS, ",", CACHE_HINTS, ",", server_info, SERVER_INFO, "}"]),
-        "tools/call" => call(id, message, complete),
+        "tools/call" => call(head, id, message, complete),
         _ => Reply::error(StatusCode::NOT_FOUND, Some(id), METHOD_NOT_FOUND, "method not found", ""),
     }
 }
@@ -226,7 +228,7 @@ fn check_modern(head: &Head, message: &Message, method: &str, version: &str, id:
 }
 
 /// The echo: the raw JSON string of the argument becomes the raw JSON string of the content.
-fn call(id: &RawValue, message: &Message, before: &str) -> Reply {
+fn call(head: &Head, id: &RawValue, message: &Message, before: &str) -> Reply {
     let params = message.params.as_ref();
     let text = params.and_then(|params| params.arguments.as_ref()?.text).filter(|text| text.get().starts_with('"'));
     match (params.and_then(|params| params.name.as_deref()), text) {
@@ -236,6 +238,9 @@ fn call(id: &RawValue, message: &Message, before: &str) -> Reply {
         (Some(TOOL), None) => {
             let content = r#""content":[{"type":"text","text":"the argument `text` must be a string"}],"isError":true"#;
             Reply::result(id, &[before, content])
+        }
+        (Some(WHERE), _) => {
+            Reply::result(id, &[before, r#""content":[{"type":"text","text":""#, head.caller, r#""}],"isError":false"#])
         }
         _ => Reply::error(StatusCode::OK, Some(id), INVALID_PARAMS, "unknown tool", ""),
     }

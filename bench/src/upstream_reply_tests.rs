@@ -93,14 +93,16 @@ fn modern_requests_are_checked_in_order() {
         ("1900-01-01", "tools/list", None, "1900-01-01", 400, json!(UNSUPPORTED_VERSION)),
     ];
     for (header, method, name, version, status, code) in cases {
-        let head = Head { version: Some(header), method: Some(method), name, session: Some("ignored") };
+        let session = Some("ignored");
+        let head = Head { version: Some(header), method: Some(method), name, session, ..Head::default() };
         let (got, body, session) = send(&head, &request(method, name, version), &mut Sessions::default());
         assert_eq!((got, &body["error"]["code"], session), (status, &code, None), "{method} {header}");
         if status == 200 {
             assert_eq!(body["result"]["resultType"], "complete");
         }
     }
-    let head = Head { version: Some(MODERN_VERSION), method: Some("tools/call"), name: Some("other"), session: None };
+    let name = Some("other");
+    let head = Head { version: Some(MODERN_VERSION), method: Some("tools/call"), name, ..Head::default() };
     let (_, body, _) = send(&head, &request("tools/call", Some("echo"), MODERN_VERSION), &mut Sessions::default());
     assert_eq!(body["error"]["code"], HEADER_MISMATCH);
 }
@@ -111,4 +113,14 @@ fn a_modern_header_without_meta_lacks_fields() {
     let list = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list"});
     let (status, body, _) = send(&head, &list, &mut Sessions::default());
     assert_eq!((status, &body["error"]["code"]), (400, &json!(INVALID_PARAMS)));
+}
+
+#[test]
+fn who_called_is_told() {
+    let mut sessions = Sessions::default();
+    let session = open(&mut sessions);
+    let head = Head { session: Some(&session), caller: "node-7", ..Head::default() };
+    let id = 9;
+    let body = post(&head, &crate::wire::ask_where(id), &mut sessions).body;
+    assert_eq!(crate::wire::text(crate::wire::Era::Legacy, id, &body), Ok("node-7".into()));
 }

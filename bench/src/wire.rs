@@ -13,8 +13,10 @@ use thiserror::Error;
 pub(crate) const LEGACY_VERSION: &str = "2025-11-25";
 /// Version spoken by the modern cells.
 pub(crate) const MODERN_VERSION: &str = "2026-07-28";
-/// The only tool of the bench upstream.
+/// The tool of the bench upstream that is measured.
 pub(crate) const TOOL: &str = "echo";
+/// Its tool that says for whom it was called: the end of the path that a node knows the upstream under.
+pub(crate) const WHERE: &str = "where";
 
 /// The era of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
@@ -95,25 +97,33 @@ impl CallTemplate {
 
     /// Whether `answer` is the complete result of the call `id`, with the whole text.
     pub(crate) fn check(&self, id: u64, answer: &[u8]) -> Result<(), WrongAnswer> {
-        let answer: Answer = serde_json::from_slice(answer).map_err(|e| WrongAnswer::Malformed(e.to_string()))?;
-        if let Some(error) = answer.error {
-            return Err(WrongAnswer::Error(format!("{} {}", error.code, error.message)));
-        }
-        if answer.id != Some(id) {
-            return Err(WrongAnswer::Id { got: answer.id, want: id });
-        }
-        let result = answer.result.ok_or_else(|| WrongAnswer::Malformed("no result".into()))?;
-        let complete = self.era == Era::Legacy || result.result_type.as_deref() == Some("complete");
-        if result.is_error || !complete {
-            return Err(WrongAnswer::NotComplete);
-        }
-        match result.content.as_slice() {
-            [content] if content.text == self.text => Ok(()),
-            others => {
-                let got = others.iter().map(|content| content.text.len()).sum();
-                Err(WrongAnswer::Text { got, want: self.text.len() })
-            }
-        }
+        let text = text(self.era, id, answer)?;
+        if text == self.text { Ok(()) } else { Err(WrongAnswer::Text { got: text.len(), want: self.text.len() }) }
+    }
+}
+
+/// A legacy call of [`WHERE`].
+pub(crate) fn ask_where(id: u64) -> Bytes {
+    format!(r#"{HEAD}{id},"method":"tools/call","params":{{"name":"{WHERE}","arguments":{{}}}}}}"#).into()
+}
+
+/// The text of the complete result of the call `id`.
+pub(crate) fn text(era: Era, id: u64, answer: &[u8]) -> Result<Cow<'_, str>, WrongAnswer> {
+    let answer: Answer = serde_json::from_slice(answer).map_err(|e| WrongAnswer::Malformed(e.to_string()))?;
+    if let Some(error) = answer.error {
+        return Err(WrongAnswer::Error(format!("{} {}", error.code, error.message)));
+    }
+    if answer.id != Some(id) {
+        return Err(WrongAnswer::Id { got: answer.id, want: id });
+    }
+    let mut result = answer.result.ok_or_else(|| WrongAnswer::Malformed("no result".into()))?;
+    let complete = era == Era::Legacy || result.result_type.as_deref() == Some("complete");
+    if result.is_error || !complete {
+        return Err(WrongAnswer::NotComplete);
+    }
+    match (result.content.pop(), result.content.len()) {
+        (Some(content), 0) => Ok(content.text),
+        (_, more) => Err(WrongAnswer::Malformed(format!("not one content, {more} more"))),
     }
 }
 
@@ -204,6 +214,7 @@ mod tests {
         let error = r#"{"jsonrpc":"2.0","id":3,"error":{"code":-32602,"message":"no"}}"#;
         assert_eq!(check(error.into()), Err(WrongAnswer::Error("-32602 no".into())));
         assert!(matches!(check("{".into()), Err(WrongAnswer::Malformed(_))));
+        assert!(matches!(check(r#"{"id":3,"result":{"content":[]}}"#.into()), Err(WrongAnswer::Malformed(_))));
     }
 
     #[test]

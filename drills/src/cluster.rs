@@ -5,13 +5,19 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use enfilade_process::{Process, Said};
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::moves::Slots;
-use crate::process::{Process, Said};
 use crate::web::Web;
 use crate::witness::WORK_SAFE;
+
+/// The system chooses the port.
+const ANY: &str = "127.0.0.1:0";
+/// How long a killed process may take to be gone.
+const GONE_WITHIN: Duration = Duration::from_secs(90);
 
 /// What a node does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +82,7 @@ impl Node {
             roles,
             wrap: Vec::new(),
             own: json!({}),
-            listen: "127.0.0.1:0".to_owned(),
+            listen: ANY.to_owned(),
             data: None,
             said: Said::default(),
             process: None,
@@ -112,7 +118,7 @@ impl Cluster {
         let all: Vec<usize> = (0..self.nodes.len()).collect();
         for &index in &all {
             self.spawn(index).await?;
-            if let Some(link) = &self.nodes[index].said.link {
+            if let Some(link) = self.nodes[index].said.first("link") {
                 at(index, link.parse().with_context(|| format!("no address: {link}"))?);
             }
         }
@@ -158,8 +164,8 @@ impl Cluster {
     /// Waits until a node serves, and lets the balancer know.
     async fn ready(&mut self, index: usize) -> Result<()> {
         let node = &mut self.nodes[index];
-        let said = node.process()?.said("endpoint", |said| said.url.is_some()).await?;
-        let url = said.url.clone().context("no endpoint")?;
+        let said = node.process()?.said("endpoint", |said| said.first("ready").is_some()).await?;
+        let url = said.first("ready").context("no endpoint")?.to_owned();
         let address = url.strip_prefix("http://").and_then(|rest| rest.split('/').next());
         node.listen = address.with_context(|| format!("no address: {url}"))?.to_owned();
         node.said = said;
@@ -191,7 +197,7 @@ impl Cluster {
         let log = node.log(&self.setup.dir);
         let process = node.process.insert(Process::start(&node.name, command, &log)?);
         if !self.setup.alone {
-            let found = |said: &Said| said.link.is_some() && said.gossip.is_some();
+            let found = |said: &Said| said.first("link").is_some() && said.first("gossip").is_some();
             node.said = process.said("addresses", found).await?;
         }
         Ok(())
@@ -218,15 +224,15 @@ impl Cluster {
     }
 
     fn section(&self, node: &Node) -> Value {
-        let any = || "127.0.0.1:0".to_owned();
+        let known = |word| node.said.first(word);
         let others = self.nodes.iter().filter(|other| other.name != node.name);
-        let seeds: Vec<String> = others.filter_map(|other| other.said.gossip.clone()).collect();
+        let seeds: Vec<String> = others.filter_map(|other| Some(other.said.first("gossip")?.to_owned())).collect();
         let mut section = json!({
             "name": "drills",
             "node": node.name,
             "roles": node.roles.words(),
-            "link": node.said.link.clone().unwrap_or_else(any),
-            "gossip": node.said.gossip.clone().unwrap_or_else(any),
+            "link": known("link").unwrap_or(ANY),
+            "gossip": known("gossip").unwrap_or(ANY),
             "seeds": seeds,
             "voters": self.voters,
             "keys": self.keys(),
@@ -234,7 +240,7 @@ impl Cluster {
         for more in [&self.setup.cluster, &node.own] {
             for (key, value) in more.as_object().into_iter().flatten() {
                 // Once it is known where a node is it stays there.
-                if !(key == "link" && node.said.link.is_some() || key == "gossip" && node.said.gossip.is_some()) {
+                if !(["link", "gossip"].contains(&key.as_str()) && known(key).is_some()) {
                     section[key] = value.clone();
                 }
             }
@@ -246,12 +252,12 @@ impl Cluster {
     pub(crate) async fn kill(&mut self, which: &[usize]) -> Result<Instant> {
         let mut first = None;
         for &index in which {
-            let at = self.nodes[index].process()?.kill()?;
-            first.get_or_insert(at);
+            self.nodes[index].process()?.signal(Signal::SIGKILL)?;
+            first.get_or_insert_with(Instant::now);
         }
         for &index in which {
-            if let Some(process) = self.nodes[index].process.take() {
-                process.gone().await?;
+            if let Some(mut process) = self.nodes[index].process.take() {
+                process.ended(GONE_WITHIN).await?;
             }
         }
         first.context("nobody to kill")

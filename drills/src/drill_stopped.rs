@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use nix::sys::signal::Signal;
 use rand::seq::IndexedRandom;
 
 use crate::cli::{Cli, Fault};
@@ -50,12 +51,12 @@ async fn round(stage: &mut Stage, fault: Fault, sessions: &Arc<Vec<Session>>, fo
     };
     // A balancer that looks takes it out; the clients that are connected to it wait.
     stage.cluster.web.balancer.set_out(node, true);
-    stage.cluster.nodes[node].process()?.stand_still(true)?;
+    stage.cluster.nodes[node].process()?.signal(Signal::SIGSTOP)?;
     let stopped = Instant::now();
     let asked = tokio::spawn(probe(&stage.clients, sessions, stage.size.probes(), stopped, GIVE_UP));
     let written = tokio::spawn(writes::until_taken(stage.clients.clone(), stopped));
     tokio::time::sleep_until((stopped + STILL).into()).await;
-    stage.cluster.nodes[node].process()?.stand_still(false)?;
+    stage.cluster.nodes[node].process()?.signal(Signal::SIGCONT)?;
     stage.cluster.web.balancer.set_out(node, false);
     let went_on = Instant::now();
     let again = probe(&stage.clients, sessions, stage.size.probes(), went_on, GIVE_UP).await;

@@ -26,7 +26,6 @@ mod moves;
 mod net;
 mod numbered;
 mod pauses;
-mod process;
 mod report;
 mod sse;
 mod stage;

@@ -4,9 +4,10 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Cell, Measured, Way};
+use super::{Cell, Measured};
 use crate::cli::ForwardedOptions;
-use crate::report::median;
+use crate::cluster::{Net, Way};
+use crate::report::{median, number};
 use crate::sample::Sample;
 
 /// Goal 1.2 of the design: what a link may add to a call that waits for no other.
@@ -49,16 +50,16 @@ impl Report {
     pub(super) fn new(measured: &[Measured], cells: &[Cell], options: &ForwardedOptions) -> Self {
         let of = |cell: &Cell| measured.iter().filter(|one| one.cell == *cell).collect::<Vec<_>>();
         let rows: Vec<Row> = cells.iter().map(|cell| Row::new(*cell, &of(cell))).collect();
-        let nodes = measured.iter().map(|one| one.idle_cores.len()).min().unwrap_or(0);
-        let idle = |node| median(measured.iter().map(|one: &Measured| one.idle_cores[node]).collect());
+        let nodes = measured.iter().map(|one| one.net.idle_cores.len()).min().unwrap_or(0);
+        let idle = |node| median(measured.iter().map(|one: &Measured| one.net.idle_cores[node]).collect());
         let mut report = Self {
             rows,
             idle_cores: (0..nodes).map(idle).collect(),
             ratio_worst: None,
             ratio_max: options.ratio_max,
             ratio_connections_min: options.ratio_connections_min,
-            errors: measured.iter().map(|one| one.sample.errors).sum(),
-            calls: measured.iter().map(|one| one.sample.calls).sum(),
+            errors: measured.iter().map(|one| one.net.sample.errors).sum(),
+            calls: measured.iter().map(|one| one.net.sample.calls).sum(),
         };
         report.ratio_worst =
             report.rows.iter().filter(|row| report.is_judged(row)).filter_map(|row| row.ratio).reduce(f64::max);
@@ -84,28 +85,30 @@ impl Report {
 
 impl Row {
     fn new(cell: Cell, measured: &[&Measured]) -> Self {
-        let good = |way: Way| measured.iter().copied().filter(move |one| one.way == way && one.sample.is_good());
-        let over = |way: Way, figure: fn(&Measured) -> Option<f64>| median(good(way).filter_map(figure).collect());
+        let good = |way: Way| measured.iter().copied().filter(move |one| one.way == way && one.net.sample.is_good());
+        let over =
+            |way: Way, figure: fn(&Net) -> Option<f64>| median(good(way).filter_map(|one| figure(&one.net)).collect());
         // Neighbours of one round, so that the machine's mood is the same for both.
         let pairs: Vec<_> = good(Way::Forwarded)
             .filter_map(|one| Some((one, good(Way::Local).find(|local| local.round == one.round)?)))
             .collect();
-        let ratio = |figure: fn(&Measured) -> Option<f64>| {
-            let ratio =
-                |(one, local): &(&Measured, &Measured)| Some(figure(one)? / figure(local).filter(|cpu| *cpu > 0.0)?);
+        let ratio = |figure: fn(&Net) -> Option<f64>| {
+            let ratio = |(one, local): &(&Measured, &Measured)| {
+                Some(figure(&one.net)? / figure(&local.net).filter(|cpu| *cpu > 0.0)?)
+            };
             median(pairs.iter().filter_map(ratio).collect())
         };
         let adds = |figure: fn(&Sample) -> f64| {
-            median(pairs.iter().map(|(one, local)| figure(&one.sample) - figure(&local.sample)).collect())
+            median(pairs.iter().map(|(one, local)| figure(&one.net.sample) - figure(&local.net.sample)).collect())
         };
         Self {
             cell,
-            local_cpu_us: over(Way::Local, Measured::cpu_us),
-            forwarded_cpu_us: over(Way::Forwarded, Measured::cpu_us),
-            local_idle_us: over(Way::Local, Measured::idle_us),
-            forwarded_idle_us: over(Way::Forwarded, Measured::idle_us),
-            ratio: ratio(Measured::cpu_us),
-            ratio_with_idle: ratio(Measured::all_cpu_us),
+            local_cpu_us: over(Way::Local, Net::cpu_us),
+            forwarded_cpu_us: over(Way::Forwarded, Net::cpu_us),
+            local_idle_us: over(Way::Local, Net::idle_us),
+            forwarded_idle_us: over(Way::Forwarded, Net::idle_us),
+            ratio: ratio(Net::cpu_us),
+            ratio_with_idle: ratio(Net::all_cpu_us),
             adds_p50_us: adds(|sample| sample.p50_us),
             adds_p99_us: adds(|sample| sample.p99_us),
         }
@@ -117,26 +120,6 @@ impl Row {
         self.cell.calls_per_second.is_none()
             || (below(self.adds_p50_us, ADDS_P50_US_MAX) && below(self.adds_p99_us, ADDS_P99_US_MAX))
     }
-}
-
-impl Measured {
-    fn all_cpu_us(&self) -> Option<f64> {
-        self.sample.proxy_cpu.map(|cpu| cpu.clock_us)
-    }
-
-    /// What idle nodes would have used in the time of a call.
-    fn idle_us(&self) -> Option<f64> {
-        let idle: f64 = self.idle_cores.iter().sum();
-        (self.sample.calls_per_second > 0.0).then(|| idle * 1e6 / self.sample.calls_per_second)
-    }
-
-    fn cpu_us(&self) -> Option<f64> {
-        Some(self.all_cpu_us()? - self.idle_us()?)
-    }
-}
-
-fn number(value: Option<f64>, digits: usize) -> String {
-    value.map_or("-".into(), |value| format!("{value:.digits$}"))
 }
 
 impl fmt::Display for Report {
