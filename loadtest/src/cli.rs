@@ -1,12 +1,12 @@
 //! The command line.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::scenario::parse_duration;
+use crate::scenario::{parse_bytes, parse_duration};
 
 /// Load test of an Enfilade cluster: clients of both eras that hold streams and call at a fixed rate.
 /// Exit code 0: good; 1: something was above its limit; 2: it could not be carried out; 3: the generator, or the host that
@@ -101,12 +101,18 @@ pub(crate) struct LocalOptions {
     /// What clients do, in TOML [default: the one that comes with the program].
     #[arg(long, value_name = "FILE")]
     pub(crate) scenario: Option<PathBuf>,
-    /// Nodes at the start [default: as many as the descriptors of a process need, at least 3].
+    /// Nodes at the start [default: what the scenario says, or as many as the descriptors of a process need, at least 3].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=60))]
     pub(crate) nodes: Option<u8>,
     /// Worker processes [default: as many as the descriptors of a process need, at least 2].
     #[arg(long, value_name = "N")]
     pub(crate) workers: Option<usize>,
+    /// Cores that each node may use, such as 0.25, instead of what the scenario says (needs control groups).
+    #[arg(long, value_name = "CORES")]
+    pub(crate) cpu_max: Option<f64>,
+    /// Memory that each node may take, such as 512MiB, instead of what the scenario says (needs control groups).
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+    pub(crate) memory_max: Option<u64>,
     /// No faults, whatever the scenario says.
     #[arg(long)]
     pub(crate) no_faults: bool,
@@ -138,6 +144,9 @@ pub(crate) struct WorkerOptions {
     /// How long it tries to reach the coordinator.
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
     pub(crate) patience: Duration,
+    /// The address of this machine that its connections come from [default: any].
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) source: Option<IpAddr>,
     /// Started by a coordinator: ends when its standard input does.
     #[arg(long, hide = true)]
     pub(crate) with_parent: bool,

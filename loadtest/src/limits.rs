@@ -85,9 +85,10 @@ impl Size {
         need("descriptors of a process", Some(host.descriptors), of_a_process, descriptors);
         let memory = self.connections * BYTES_PER_STREAM + self.nodes * BYTES_PER_NODE;
         need("bytes of free memory", host.memory_bytes, memory, "free some, or give fewer --connections");
-        let ports =
-            "sysctl -w net.ipv4.ip_local_port_range='1024 65535', or give more --nodes: each has an address of its own";
-        need("ports towards one address", host.ports, self.of_a_node() + NODE_SPARE, ports);
+        let ports = "sysctl -w net.ipv4.ip_local_port_range='1024 65535', or give more --nodes and --workers: each has an address of its own";
+        // Workers have addresses of their own.
+        let of_a_pair = self.of_a_node().div_ceil(self.workers.max(1)) + NODE_SPARE;
+        need("ports from one address to another", host.ports, of_a_pair, ports);
         need("net.core.somaxconn", host.backlog, BACKLOG_MIN, "sysctl -w net.core.somaxconn=4096");
         let tracked = "sysctl -w net.netfilter.nf_conntrack_max=…, or do not track connections of the loopback";
         need("net.netfilter.nf_conntrack_max", host.tracked, 2 * self.connections, tracked);
@@ -167,7 +168,7 @@ mod tests {
         for (wanted, change) in [
             ("descriptors of a process: 20000, but 54500", "ulimit"),
             ("bytes of free memory", "--connections"),
-            ("ports towards one address: 28232, but 54500", "ip_local_port_range"),
+            ("ports from one address to another: 28232, but 29500", "ip_local_port_range"),
             ("net.core.somaxconn: 128", "sysctl"),
             ("net.netfilter.nf_conntrack_max: 65536, but 200000", "sysctl"),
             ("fs.file-max", "sysctl"),

@@ -10,7 +10,7 @@ pub(crate) enum Outcome {
     Ok,
     /// An error: it was not done, or not well.
     Error,
-    /// 503 or 429, or no node took the connection: it was certainly not executed.
+    /// 503 with `Retry-After`: it was certainly not executed.
     Refused,
     /// The client cannot know whether it was executed: the gateway says so, or the connection broke before the answer.
     Unknown,
@@ -22,10 +22,17 @@ pub(crate) enum Outcome {
     Silent,
     /// The generator had no room to send it: says nothing about the gateway.
     Unsent,
+    /// 429 with `Retry-After`: not executed.
+    Limited,
+    /// No node took the connection: not executed.
+    Unreached,
 }
 
 /// Number of outcomes.
-pub(crate) const OUTCOMES: usize = 8;
+pub(crate) const OUTCOMES: usize = 10;
+
+/// Not executed, and the client knows it.
+pub(crate) const REFUSALS: [Outcome; 3] = [Outcome::Refused, Outcome::Limited, Outcome::Unreached];
 
 impl Outcome {
     /// All, in order.
@@ -38,6 +45,8 @@ impl Outcome {
         Outcome::Wrong,
         Outcome::Silent,
         Outcome::Unsent,
+        Outcome::Limited,
+        Outcome::Unreached,
     ];
 
     /// As reports call it.
@@ -51,15 +60,19 @@ impl Outcome {
             Outcome::Wrong => "wrong",
             Outcome::Silent => "silent",
             Outcome::Unsent => "unsent",
+            Outcome::Limited => "limited",
+            Outcome::Unreached => "unreached",
         }
     }
 }
 
-/// What is known of an HTTP answer with this status, unless its body has to be read for that.
-pub(crate) fn of_status(status: u16, in_session: bool) -> Option<Outcome> {
+/// What is known of an HTTP answer with this status, unless its body has to be read for that. A refusal that does not say
+/// when to come again is an error.
+pub(crate) fn of_status(status: u16, says_when: bool, in_session: bool) -> Option<Outcome> {
     match status {
         200..=299 => None,
-        503 | 429 => Some(Outcome::Refused),
+        503 if says_when => Some(Outcome::Refused),
+        429 if says_when => Some(Outcome::Limited),
         404 if in_session => Some(Outcome::Lost),
         _ => Some(Outcome::Error),
     }
@@ -85,6 +98,12 @@ pub(crate) fn of_answer(id: u64, answer: &Value, text: Option<&str>) -> Outcome 
     }
 }
 
+/// An answer that says that the request was not executed and may be sent again: how a WebSocket, which has no status, says
+/// that there is too much to do.
+pub(crate) fn says_again(answer: &Value) -> bool {
+    answer["error"]["data"]["retry"] == true
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -93,14 +112,17 @@ mod tests {
 
     #[test]
     fn statuses_are_told_apart() {
-        assert_eq!(of_status(200, true), None);
-        assert_eq!(of_status(202, true), None);
-        assert_eq!(of_status(503, true), Some(Outcome::Refused));
-        assert_eq!(of_status(429, false), Some(Outcome::Refused));
-        assert_eq!(of_status(404, true), Some(Outcome::Lost));
+        assert_eq!(of_status(200, false, true), None);
+        assert_eq!(of_status(202, false, true), None);
+        assert_eq!(of_status(503, true, true), Some(Outcome::Refused));
+        assert_eq!(of_status(429, true, false), Some(Outcome::Limited));
+        for status in [503, 429] {
+            assert_eq!(of_status(status, false, true), Some(Outcome::Error), "{status} does not say when");
+        }
+        assert_eq!(of_status(404, false, true), Some(Outcome::Lost));
         // Nothing can be lost that has no session.
-        assert_eq!(of_status(404, false), Some(Outcome::Error));
-        assert_eq!(of_status(500, true), Some(Outcome::Error));
+        assert_eq!(of_status(404, false, false), Some(Outcome::Error));
+        assert_eq!(of_status(500, true, true), Some(Outcome::Error));
     }
 
     #[test]
@@ -114,6 +136,8 @@ mod tests {
         assert_eq!(of_answer(7, &json!({"id": 7}), None), Outcome::Wrong);
         assert_eq!(of_answer(7, &json!({"id": 7, "result": {"isError": true}}), Some("a")), Outcome::Error);
         let error = |message: &str| json!({"id": 7, "error": {"code": -32603, "message": message}});
+        assert!(says_again(&json!({"error": {"code": -32603, "data": {"fault": "gateway", "retry": true}}})));
+        assert!(!says_again(&error("no")) && !says_again(&said("a")));
         assert_eq!(of_answer(7, &error("the node was lost; the outcome is unknown"), None), Outcome::Unknown);
         assert_eq!(of_answer(7, &error("no such tool"), None), Outcome::Error);
     }

@@ -99,6 +99,11 @@ impl Process {
         Ok(())
     }
 
+    /// It has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
+    }
+
     fn signal(&self, signal: Signal) -> Result<()> {
         // A process that was waited for has no id any more, which might be somebody else's by now.
         ensure!(self.child.id().is_some(), "{} has ended: {}", self.name, self.log_tail());

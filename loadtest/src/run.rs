@@ -1,6 +1,6 @@
 //! A run against a cluster that is there already, with workers started here or elsewhere.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Instant;
 
@@ -16,18 +16,27 @@ use crate::limits::{self, Size};
 use crate::process::Process;
 use crate::report::{self, Verdict};
 use crate::scenario::{Fault, FaultKind, Scenario};
-use crate::timeline::{Part, Watched};
+use crate::timeline::{Ended, Part, Watched};
 
 /// Worker processes of this machine.
 pub(crate) struct Workers(Vec<(String, Process)>);
 
 impl Workers {
-    /// Starts them; they reach the coordinator at an address of this machine.
-    pub(crate) fn start(program: &Path, coordinator: SocketAddr, count: usize, logs: &Path) -> Result<Workers> {
+    /// Starts them; they reach the coordinator at an address of this machine. `source`: what each connects from.
+    pub(crate) fn start(
+        program: &Path,
+        coordinator: SocketAddr,
+        count: usize,
+        logs: &Path,
+        source: impl Fn(usize) -> Option<IpAddr>,
+    ) -> Result<Workers> {
         let start = |index: usize| {
             let name = format!("w{index}");
             let mut command = Command::new(program);
             command.args(["worker", "--with-parent", "--name", &name, "--coordinator", &coordinator.to_string()]);
+            if let Some(source) = source(index) {
+                command.args(["--source", &source.to_string()]);
+            }
             let process = Process::start(&name, command, &logs.join(format!("{name}.log")))?;
             Ok((name, process))
         };
@@ -69,7 +78,7 @@ pub(crate) async fn run(options: &RunOptions) -> Result<Verdict> {
     let own = std::env::current_exe().context("this program's path is not known")?;
     let here = if options.external { 0 } else { count };
     eprintln!("workers connect to {address}");
-    let mut workers = Workers::start(&own, reached(address), here, logs.path())?;
+    let mut workers = Workers::start(&own, reached(address), here, logs.path(), |_| None)?;
     let named = |(name, pid): &(String, i32)| Watched { name: name.clone(), part: Part::Node, pid: *pid };
     let watched: Vec<Watched> = options.pids.iter().map(named).collect();
     let (hands, done) = commands();
@@ -82,7 +91,7 @@ pub(crate) async fn run(options: &RunOptions) -> Result<Verdict> {
     done.await.context("the commands are gone")?;
     workers.end().await?;
     // Somebody who names processes of this machine says that the gateway is here.
-    let report = report::build(scenario, seen, !options.pids.is_empty());
+    let report = report::build(scenario, seen, Ended::default(), !options.pids.is_empty());
     report.write(&options.common.out)?;
     Ok(report.verdict)
 }

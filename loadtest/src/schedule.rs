@@ -46,6 +46,32 @@ impl Arrivals {
     }
 }
 
+/// Arrivals at even distances, which everybody can work out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Evenly {
+    start: Instant,
+    every: Duration,
+}
+
+impl Evenly {
+    /// The first is due one distance after `start`; nothing is ever due at a rate of 0.
+    pub(crate) fn new(start: Instant, per_second: f64) -> Option<Evenly> {
+        let every = Duration::try_from_secs_f64(1.0 / per_second).ok().filter(|every| !every.is_zero())?;
+        Some(Evenly { start, every })
+    }
+
+    /// When the newest was due at a moment; nothing before the first.
+    pub(crate) fn newest(self, at: Instant) -> Option<Instant> {
+        let passed = at.saturating_duration_since(self.start).as_nanos() / self.every.as_nanos();
+        (passed > 0).then(|| self.start + self.every * u32::try_from(passed).unwrap_or(u32::MAX))
+    }
+
+    /// When the first is due after a moment.
+    pub(crate) fn next(self, at: Instant) -> Instant {
+        self.newest(at).unwrap_or(self.start) + self.every
+    }
+}
+
 /// When the `index`th of `count` is due that begin evenly over a time.
 pub(crate) fn ramp_due(start: Instant, ramp: Duration, index: u64, count: u64) -> Instant {
     start + ramp.mul_f64(index as f64 / count.max(1) as f64)
@@ -86,6 +112,18 @@ mod tests {
     #[test]
     fn nothing_is_due_at_no_rate() {
         assert!(Arrivals::new(Instant::now(), 0.0, 1).is_none());
+        assert!(Evenly::new(Instant::now(), 0.0).is_none());
+    }
+
+    #[test]
+    fn everybody_knows_which_even_arrival_was_the_newest() {
+        let start = Instant::now();
+        let evenly = Evenly::new(start, 0.1).expect("a rate");
+        let at = |seconds: f64| start + Duration::from_secs_f64(seconds);
+        assert_eq!([0.0, 9.9].map(|seconds| evenly.newest(at(seconds))), [None, None]);
+        assert_eq!([10.0, 19.9].map(|seconds| evenly.newest(at(seconds))), [Some(at(10.0)), Some(at(10.0))]);
+        assert_eq!(evenly.newest(at(35.0)), Some(at(30.0)));
+        assert_eq!([0.0, 9.9, 10.0, 35.0].map(|seconds| evenly.next(at(seconds))), [10.0, 10.0, 20.0, 40.0].map(at));
     }
 
     #[test]

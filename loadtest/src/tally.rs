@@ -35,11 +35,13 @@ pub(crate) enum Operation {
     Sweep,
     /// How late the generator itself was: from when something was due until it began to send it.
     Late,
+    /// A session that is ended while streams are held, until it has ended.
+    Leave,
 }
 
 impl Operation {
     /// All, in the order of the wire.
-    pub(crate) const ALL: [Operation; 11] = [
+    pub(crate) const ALL: [Operation; 12] = [
         Operation::Open,
         Operation::Call,
         Operation::List,
@@ -51,6 +53,7 @@ impl Operation {
         Operation::Recover,
         Operation::Sweep,
         Operation::Late,
+        Operation::Leave,
     ];
 
     /// As reports call it.
@@ -67,6 +70,7 @@ impl Operation {
             Operation::Recover => "recover",
             Operation::Sweep => "sweep",
             Operation::Late => "late",
+            Operation::Leave => "leave",
         }
     }
 }

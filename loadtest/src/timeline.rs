@@ -1,6 +1,7 @@
 //! Everything that was seen in a run, second by second: what workers counted, what happened, what processes used.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -50,6 +51,71 @@ pub(crate) struct Sample {
     pub(crate) cores: f64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) descriptors: Option<u64>,
+    #[serde(default)]
+    pub(crate) threads: u64,
+}
+
+/// A part of a run with overload, at a rate of its own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Stage {
+    pub(crate) kind: StageKind,
+    pub(crate) from: u32,
+    pub(crate) until: u32,
+    /// Calls that were to be due.
+    pub(crate) per_second: f64,
+}
+
+/// What a stage is for.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum StageKind {
+    /// Of the search for the peak.
+    Step,
+    /// From the search to the hold.
+    Settling,
+    /// So many times the peak.
+    Excess { multiple: f64 },
+    /// Behind that.
+    Rest { multiple: f64 },
+}
+
+impl Stage {
+    pub(crate) fn seconds(&self) -> Range<u32> {
+        self.from..self.until
+    }
+
+    /// As phases of reports are called.
+    pub(crate) fn name(&self) -> String {
+        match self.kind {
+            StageKind::Step => "search".to_owned(),
+            StageKind::Settling => "settling".to_owned(),
+            StageKind::Excess { multiple } => format!("{multiple}x"),
+            StageKind::Rest { multiple } => format!("after {multiple}x"),
+        }
+    }
+}
+
+/// What a node was held to, and what it came to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Held {
+    pub(crate) node: String,
+    pub(crate) cpu_max: Option<f64>,
+    pub(crate) memory_max: Option<u64>,
+    /// Most memory at a time as the kernel counts it for the limit: its own and file pages included.
+    pub(crate) memory_peak_bytes: Option<u64>,
+    /// Processes that were killed because there was no more.
+    pub(crate) oom_kills: u64,
+    /// Share of the time that it had used up its CPU.
+    pub(crate) throttled: f64,
+}
+
+/// How the nodes ended.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Ended {
+    /// Where they were held to something.
+    pub(crate) held: Vec<Held>,
+    /// Those that had ended before they were asked to.
+    pub(crate) died: Vec<String>,
 }
 
 /// Something that happened.
@@ -84,6 +150,9 @@ pub(crate) struct Timeline {
     /// Share of all cores that was busy, by second.
     pub(crate) busy: BTreeMap<u32, f64>,
     pub(crate) examples: Vec<String>,
+    /// Of a run with overload: its stages, and the most calls per second that were answered well in one of its steps.
+    pub(crate) stages: Vec<Stage>,
+    pub(crate) peak: Option<f64>,
     gauges: BTreeMap<usize, Gauges>,
     machine: Machine,
     samples: u32,
@@ -95,7 +164,9 @@ const EXAMPLES_EACH: usize = 5;
 impl Timeline {
     /// Takes the newest gauges of a worker.
     pub(crate) fn gauge(&mut self, worker: usize, name: &str, gauges: Gauges) {
-        let usage = Usage { memory_bytes: gauges.memory_bytes, cpu: Duration::from_micros(gauges.cpu_us) };
+        let cpu = Duration::from_micros(gauges.cpu_us);
+        // A worker is one thread.
+        let usage = Usage { memory_bytes: gauges.memory_bytes, cpu, threads: 1 };
         self.process(name, Part::Worker).look(gauges.second, usage, None);
         self.gauges.insert(worker, gauges);
     }
@@ -151,12 +222,18 @@ impl Timeline {
 }
 
 impl ProcessUsage {
+    #[cfg(test)]
+    pub(crate) fn made_of(name: &str, part: Part, samples: Vec<Sample>) -> ProcessUsage {
+        ProcessUsage { name: name.to_owned(), part, samples, last: None }
+    }
+
     fn look(&mut self, now: f64, usage: Usage, descriptors: Option<u64>) {
         let cpu = usage.cpu.as_secs_f64();
         let cores = match self.last.replace((now, cpu)) {
             Some((then, before)) if now > then => (cpu - before) / (now - then),
             _ => 0.0,
         };
-        self.samples.push(Sample { second: now, memory_bytes: usage.memory_bytes, cores, descriptors });
+        let Usage { memory_bytes, threads, .. } = usage;
+        self.samples.push(Sample { second: now, memory_bytes, cores, descriptors, threads });
     }
 }

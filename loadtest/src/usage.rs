@@ -11,6 +11,7 @@ const TICKS_PER_SECOND: u64 = 100;
 pub(crate) struct Usage {
     pub(crate) memory_bytes: u64,
     pub(crate) cpu: Duration,
+    pub(crate) threads: u64,
 }
 
 impl Usage {
@@ -18,7 +19,8 @@ impl Usage {
     pub(crate) fn of(pid: i32) -> Option<Usage> {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        Some(Usage { memory_bytes: resident(&status)?, cpu: cpu(&stat)? })
+        let kilobytes = number(&status, "VmRSS:")?;
+        Some(Usage { memory_bytes: kilobytes << 10, cpu: cpu(&stat)?, threads: number(&status, "Threads:")? })
     }
 
     /// Of this process.
@@ -58,9 +60,10 @@ impl Machine {
     }
 }
 
-fn resident(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|kilobytes| kilobytes << 10)
+/// The number of a line, which may have a unit behind it.
+fn number(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_ascii_whitespace().next()?.parse().ok()
 }
 
 /// The command's name may hold blanks and brackets, so fields are counted from its end.
@@ -76,7 +79,8 @@ mod tests {
 
     #[test]
     fn fields_of_proc_are_found() {
-        assert_eq!(resident("Name:\tx\nVmRSS:\t    2048 kB\nThreads: 1\n"), Some(2 << 20));
+        let status = "Name:\tx\nVmRSS:\t    2048 kB\nThreads:\t7\n";
+        assert_eq!((number(status, "VmRSS:"), number(status, "Threads:")), (Some(2_048), Some(7)));
         assert_eq!(cpu("42 (a) b (c)) S 7 1 1 0 -1 4194304 1 2 3 4 150 25 0 0 20"), Some(Duration::from_millis(1_750)));
         let machine = |text: &str| Machine::parse(text).expect("a line");
         let then = machine("cpu  10 0 10 80 0 0 0 0 0 0\n");

@@ -26,27 +26,29 @@ pub(crate) struct Ask {
     pub(crate) method: &'static str,
     /// What `Mcp-Name` says, in requests of 2026-07-28 that name something.
     pub(crate) name: Option<String>,
-    pub(crate) params: Value,
+    /// An object, as JSON.
+    pub(crate) params: String,
 }
 
 impl Ask {
-    pub(crate) fn call(tool: &str, arguments: Value) -> Ask {
-        let params = json!({"name": tool, "arguments": arguments});
+    /// `arguments`: an object, as JSON.
+    pub(crate) fn call(tool: &str, arguments: &str) -> Ask {
+        let params = format!(r#"{{"name":{},"arguments":{arguments}}}"#, Value::from(tool));
         Ask { method: "tools/call", name: Some(tool.to_owned()), params }
     }
 
     pub(crate) fn plain(method: &'static str) -> Ask {
-        Ask { method, name: None, params: json!({}) }
+        Ask { method, name: None, params: "{}".to_owned() }
     }
 
     pub(crate) fn of_resource(method: &'static str, uri: &str) -> Ask {
-        Ask { method, name: None, params: json!({"uri": uri}) }
+        Ask { method, name: None, params: json!({"uri": uri}).to_string() }
     }
 
     pub(crate) fn initialize() -> Ask {
         let client = json!({"name": "enfilade-loadtest", "version": env!("CARGO_PKG_VERSION")});
         let params = json!({"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": client});
-        Ask { method: "initialize", name: None, params }
+        Ask { method: "initialize", name: None, params: params.to_string() }
     }
 
     /// `subscriptions/listen`: to the lists of tools, and to a resource.
@@ -55,20 +57,18 @@ impl Ask {
         if let Some(uri) = uri {
             wanted["resourceSubscriptions"] = json!([uri]);
         }
-        Ask { method: "subscriptions/listen", name: None, params: json!({"notifications": wanted}) }
+        Ask { method: "subscriptions/listen", name: None, params: json!({"notifications": wanted}).to_string() }
     }
 
     /// The message, with `id`.
     pub(crate) fn message(&self, asker: Asker<'_>, id: u64) -> String {
-        let mut params = self.params.clone();
-        if matches!(asker, Asker::Modern) {
-            params["_meta"] = json!({
-                "io.modelcontextprotocol/protocolVersion": MODERN,
-                "io.modelcontextprotocol/clientInfo": {"name": "enfilade-loadtest", "version": env!("CARGO_PKG_VERSION")},
-                "io.modelcontextprotocol/clientCapabilities": {},
-            });
-        }
-        json!({"jsonrpc": "2.0", "id": id, "method": self.method, "params": params}).to_string()
+        let Ask { method, params, .. } = self;
+        let members = params.strip_prefix('{').unwrap_or_default();
+        let (meta, comma) = match asker {
+            Asker::Modern => (META, if members == "}" { "" } else { "," }),
+            _ => ("", ""),
+        };
+        format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{{{meta}{comma}{members}}}"#)
     }
 
     /// The whole POST, with `id`.
@@ -85,6 +85,14 @@ impl Ask {
         post(target, &more, &body)
     }
 }
+
+/// What each request of 2026-07-28 says of its client.
+const META: &str = concat!(
+    r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{},"#,
+    r#""io.modelcontextprotocol/clientInfo":{"name":"enfilade-loadtest","version":""#,
+    env!("CARGO_PKG_VERSION"),
+    r#""}}"#
+);
 
 impl Asker<'_> {
     fn headers(self) -> String {
@@ -115,13 +123,13 @@ pub(crate) fn upgrade(target: &Target, session: Option<&str>, key: &str) -> Vec<
     .into_bytes()
 }
 
-/// Arguments of a call: those of the scenario, and the text that must come back.
-pub(crate) fn arguments(given: &Map<String, Value>, text: Option<&str>) -> Value {
+/// Arguments of a call, as JSON: those of the scenario, and the text that must come back.
+pub(crate) fn arguments(given: &Map<String, Value>, text: Option<&str>) -> String {
     let mut arguments = given.clone();
     if let Some(text) = text {
         arguments.insert("text".to_owned(), text.into());
     }
-    Value::Object(arguments)
+    Value::Object(arguments).to_string()
 }
 
 /// The GET of a session's stream.
@@ -147,4 +155,28 @@ fn post(target: &Target, more: &str, body: &str) -> Vec<u8> {
          Accept: application/json, text/event-stream\r\nContent-Length: {length}\r\n{more}\r\n{body}"
     )
     .into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_of_both_eras_are_json() {
+        for ask in [Ask::call("a\"b", r#"{"text":"x"}"#), Ask::plain("ping"), Ask::listen(Some("load://news"))] {
+            for asker in [Asker::Nobody, Asker::Session("s"), Asker::Modern] {
+                let text = ask.message(asker, 7);
+                let said: Value = serde_json::from_str(&text).expect(&text);
+                assert_eq!(
+                    (&said["id"], &said["method"], &said["jsonrpc"]),
+                    (&json!(7), &json!(ask.method), &json!("2.0"))
+                );
+                let mut params = said["params"].clone();
+                let meta = params.as_object_mut().expect("an object").remove("_meta");
+                assert_eq!(params, serde_json::from_str::<Value>(&ask.params).expect("JSON"), "{text}");
+                let version = meta.map(|meta| meta["io.modelcontextprotocol/protocolVersion"].clone());
+                assert_eq!(version, matches!(asker, Asker::Modern).then(|| json!(MODERN)), "{text}");
+            }
+        }
+    }
 }

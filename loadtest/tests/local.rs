@@ -1,8 +1,8 @@
-//! A whole run with real processes: three nodes, one of which is killed, one more, two workers, an upstream.
+//! Whole runs with real processes: nodes, workers, an upstream; with faults, with sessions that come and go, with overload.
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
 use serde_json::Value;
 
@@ -72,21 +72,33 @@ fn processes(folder: &Path) -> Vec<String> {
     lines.filter(|line| line.contains(name)).map(|line| line.replace('\0', " ")).collect()
 }
 
+/// Carries a scenario out in a folder; how it ended, and what it said.
+fn carry_out(folder: &Path, scenario: &str, nodes: &str) -> (Output, String) {
+    let file = folder.join("s.toml");
+    fs::write(&file, scenario).expect("a file");
+    let mut command = Command::new(PROGRAM);
+    command.arg("local").arg("--gateway").arg(gateway()).arg("--scenario").arg(&file);
+    command.args(["--nodes", nodes, "--workers", "2", "--force"]);
+    command.arg("--out").arg(folder.join("out")).arg("--keep").arg(folder.join("nodes"));
+    let output = command.output().expect("it runs");
+    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    (output, text)
+}
+
+fn report_in(folder: &Path) -> Value {
+    let json = fs::read_to_string(folder.join("out/report.json")).expect("a report");
+    serde_json::from_str(&json).expect("JSON")
+}
+
 #[test]
 fn a_run_is_carried_out_reported_and_cleaned_up() {
     let folder = tempfile::tempdir().expect("a folder");
-    let (scenario, out, keep) = (folder.path().join("s.toml"), folder.path().join("out"), folder.path().join("nodes"));
-    fs::write(&scenario, SCENARIO).expect("a file");
-    let mut command = Command::new(PROGRAM);
-    command.arg("local").arg("--gateway").arg(gateway()).arg("--scenario").arg(&scenario);
-    command.args(["--nodes", "3", "--workers", "2", "--force"]).arg("--out").arg(&out).arg("--keep").arg(&keep);
-    let output = command.output().expect("it runs");
-    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let out = folder.path().join("out");
+    let (output, text) = carry_out(folder.path(), SCENARIO, "3");
     // A slow machine may be the bottleneck, or too slow for a limit; what must hold all the same is looked at below.
     assert!(matches!(output.status.code(), Some(0 | 1 | 3)), "{text}");
 
-    let json = fs::read_to_string(out.join("report.json")).expect("a report");
-    let report: Value = serde_json::from_str(&json).expect("JSON");
+    let report = report_in(folder.path());
     assert_eq!(report["streams_most"], 50, "{text}");
     assert_eq!((offered(&report, "open"), ended(&report, "open", "ok")), (50, 50), "{text}");
     let kinds = report["seconds"].as_array().expect("seconds").iter();
@@ -127,6 +139,125 @@ fn a_run_is_carried_out_reported_and_cleaned_up() {
     assert_eq!(fs::read_to_string(again).expect("a page"), page);
 
     assert_eq!(processes(folder.path()), Vec::<String>::new(), "nothing is left");
+}
+
+/// Sessions of all kinds, of which five per second end and make room for others.
+const CHURN: &str = r#"
+name = "churn"
+connections = 30
+opens_per_second = 30.0
+hold = "8s"
+[clients]
+legacy_sse = 0.4
+modern_listen = 0.3
+websocket = 0.3
+[calls]
+per_second = 40.0
+echo = true
+[churn]
+per_second = 5.0
+[limits]
+memory_mib_per_minute = 1.0
+"#;
+
+#[test]
+fn sessions_end_without_a_call_that_fails_and_others_take_their_place() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (output, text) = carry_out(folder.path(), CHURN, "1");
+    // So short a run has no trends, and is not good without them.
+    assert!(matches!(output.status.code(), Some(1 | 3)), "{text}");
+    let report = report_in(folder.path());
+    let left = ended(&report, "leave", "ok");
+    assert!(left >= 20, "{left} left: {text}");
+    assert_eq!(left, offered(&report, "leave"), "{text}");
+    assert_eq!(ended(&report, "open", "ok"), offered(&report, "open"), "{text}");
+    assert!(offered(&report, "open") >= 30 + left - 5, "{text}");
+    assert_eq!(ended(&report, "call", "ok"), offered(&report, "call"), "none is lost to its session's end: {text}");
+    // What there is at the end is there, and what has left is not asked.
+    assert_eq!(ended(&report, "sweep", "ok"), offered(&report, "sweep"), "{text}");
+    assert!(report["seconds"].as_array().expect("seconds").iter().all(|second| {
+        second["streams"].as_array().expect("kinds").iter().filter_map(Value::as_u64).sum::<u64>() <= 30
+    }));
+    assert!(text.contains("NOT MET growth of the nodes' memory"), "{text}");
+}
+
+/// One node that may use a tenth of a core, so that its peak is soon found even on a slow machine.
+const OVERLOAD: &str = r#"
+name = "overload"
+connections = 20
+opens_per_second = 20.0
+hold = "3s"
+[clients]
+legacy_sse = 0.5
+modern_listen = 0.5
+[calls]
+per_second = 30.0
+echo = true
+patience = "1s"
+[overload]
+grow = 3.0
+step = "2s"
+multiples = [2.0]
+each = "3s"
+rest_for = "5s"
+[local]
+cpu_max = 0.1
+memory_max = "512MiB"
+"#;
+
+/// Control groups that a run made.
+fn groups() -> Vec<PathBuf> {
+    fn below(folder: &Path, depth: u32, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if !path.is_dir() || path.is_symlink() {
+                continue;
+            }
+            if entry.file_name().to_string_lossy().starts_with("enfilade-loadtest-") {
+                found.push(path);
+            } else if depth > 0 {
+                below(&path, depth - 1, found);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    below(Path::new("/sys/fs/cgroup"), 4, &mut found);
+    found
+}
+
+#[test]
+fn a_node_that_is_held_to_a_quota_gets_more_than_it_can_take() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let before = groups();
+    let (output, text) = carry_out(folder.path(), OVERLOAD, "1");
+    if output.status.code() == Some(2) && text.contains("control group") {
+        // Not every machine lets its users make control groups. It says so, and has started no node.
+        assert_eq!(processes(folder.path()), Vec::<String>::new());
+        return;
+    }
+    assert!(matches!(output.status.code(), Some(0 | 1 | 3)), "{text}");
+    let report = report_in(folder.path());
+    let overload = &report["overload"];
+    let peak = overload["peak_per_second"].as_f64().expect("a peak");
+    let steps = overload["steps"].as_array().expect("steps");
+    assert!(steps.len() >= 3, "two do not grow: {overload}");
+    let best = steps.iter().filter_map(|step| step["ok_per_second"].as_f64()).fold(0.0, f64::max);
+    assert!((peak - best).abs() < 1e-6 && peak > 0.0, "{overload}");
+    let [multiple] = &overload["multiples"].as_array().expect("multiples")[..] else { panic!("{overload}") };
+    let due = multiple["calls"]["offered"].as_f64().expect("calls") / 3.0;
+    assert!((peak..3.0 * peak).contains(&due), "about twice the peak: {due} of {peak}: {text}");
+    for name in ["search", "steady", "2x", "after 2x"] {
+        let phase = report["phases"].as_array().expect("phases").iter().find(|phase| phase["name"] == name);
+        assert!(phase.is_some_and(|phase| phase["operations"]["call"]["offered"].as_u64() > Some(0)), "{name}: {text}");
+    }
+    let [held] = &report["held"].as_array().expect("groups")[..] else { panic!("{text}") };
+    assert!(held["throttled"].as_f64() > Some(0.0), "it had used up its CPU: {held}");
+    assert!(held["memory_peak_bytes"].as_u64().is_some_and(|bytes| bytes > 1 << 20), "{held}");
+    assert_eq!(held["oom_kills"], 0, "{held}");
+    assert!(text.contains("killed for more memory than 512 MiB: 0"), "{text}");
+    assert_eq!(processes(folder.path()), Vec::<String>::new(), "nothing is left");
+    let left: Vec<PathBuf> = groups().into_iter().filter(|group| !before.contains(group)).collect();
+    assert_eq!(left, Vec::<PathBuf>::new(), "nor a group");
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! One connection: connect, send a request, read an answer or take the stream that it begins.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use nix::sys::socket::{setsockopt, sockopt};
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use super::Head;
@@ -45,8 +46,10 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) async fn open(address: SocketAddr) -> Result<Connection, Fault> {
-        let connecting = timeout(CONNECT_WITHIN, TcpStream::connect(address)).await;
+    /// From an address of this machine, or any. Many connections from one address to another take the kernel long: beyond
+    /// half of the ephemeral ports it looks at thousands before it finds a free one.
+    pub(crate) async fn open(address: SocketAddr, from: Option<IpAddr>) -> Result<Connection, Fault> {
+        let connecting = timeout(CONNECT_WITHIN, connect(address, from)).await;
         let stream = connecting.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(Fault::Connect)?;
         // Without it small requests may wait for an acknowledgement.
         stream.set_nodelay(true).map_err(Fault::Connect)?;
@@ -110,4 +113,13 @@ impl Connection {
     pub(crate) fn into_stream(self) -> TcpStream {
         self.stream
     }
+}
+
+async fn connect(address: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpStream> {
+    let Some(from) = from else { return TcpStream::connect(address).await };
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // The port is chosen with the address to connect to: all of them are free for each.
+    setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
+    socket.bind(SocketAddr::new(from, 0))?;
+    socket.connect(address).await
 }

@@ -12,6 +12,8 @@ pub(crate) struct Head {
     pub(crate) status: u16,
     pub(crate) session: Option<Box<str>>,
     pub(crate) is_events: bool,
+    /// There is a `Retry-After`.
+    pub(crate) says_when: bool,
     /// The connection may be used again afterwards.
     pub(crate) keeps: bool,
     pub(crate) body: Body,
@@ -32,7 +34,8 @@ impl Head {
             _ => return Err(NotHttp),
         };
         let status = response.code.ok_or(NotHttp)?;
-        let mut head = Head { status, session: None, is_events: false, keeps: true, body: Body::UntilEnd };
+        let mut head =
+            Head { status, session: None, is_events: false, says_when: false, keeps: true, body: Body::UntilEnd };
         let mut is_chunked = false;
         for header in response.headers.iter() {
             let value = std::str::from_utf8(header.value).unwrap_or_default();
@@ -45,6 +48,8 @@ impl Head {
                 head.session = Some(value.into());
             } else if is("content-type") {
                 head.is_events = value.starts_with("text/event-stream");
+            } else if is("retry-after") {
+                head.says_when = true;
             } else if is("connection") {
                 head.keeps = !value.eq_ignore_ascii_case("close");
             }
@@ -78,8 +83,14 @@ mod tests {
         let head = |text: &str| Head::parse(text.as_bytes()).expect("http").expect("whole").0;
         let end = head("HTTP/1.1 200 OK\r\n\r\n");
         assert!(!end.keeps && end.body == Body::UntilEnd);
-        let closed = head("HTTP/1.1 503 no\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
-        assert!(!closed.keeps && closed.body == Body::length(0) && closed.status == 503);
+        let closed = head("HTTP/1.1 503 no\r\nconnection: close\r\nRetry-After: 1\r\ncontent-length: 0\r\n\r\n");
+        assert!(
+            !closed.keeps
+                && closed.says_when
+                && !end.says_when
+                && closed.body == Body::length(0)
+                && closed.status == 503
+        );
         assert_eq!(Head::parse(b"SSH-2.0-x\r\n\r\n"), Err(NotHttp));
         assert_eq!(Head::parse(b"HTTP/1.1 200 OK\r\ncontent-length: x\r\n\r\n"), Err(NotHttp));
     }

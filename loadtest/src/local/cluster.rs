@@ -6,8 +6,9 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
+use super::cgroup::{Bounds, Counted, Group, Groups};
 use crate::process::{Process, Said};
-use crate::timeline::{Part, Watched};
+use crate::timeline::{Ended, Held, Part, Watched};
 
 /// Voters of the registry; further nodes only own sessions and take clients.
 const VOTERS: usize = 3;
@@ -27,14 +28,27 @@ pub(super) struct Cluster {
     dir: PathBuf,
     upstream: String,
     log: String,
+    bounds: Bounds,
+    groups: Option<Groups>,
     nodes: Vec<Node>,
+    /// Of all nodes, those included that are gone. Dropped after them: groups must be empty.
+    held: Vec<(String, Group)>,
     started: usize,
     voters: Vec<String>,
 }
 
 impl Cluster {
-    pub(super) fn new(program: PathBuf, dir: PathBuf, upstream: String, log: String) -> Cluster {
-        Cluster { program, dir, upstream, log, nodes: Vec::new(), started: 0, voters: Vec::new() }
+    /// None runs yet. The error says when this host cannot hold them to the bounds.
+    pub(super) fn new(
+        program: PathBuf,
+        dir: PathBuf,
+        upstream: String,
+        log: String,
+        bounds: Bounds,
+    ) -> Result<Cluster> {
+        let groups = Groups::new(bounds)?;
+        let (nodes, held, voters) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Cluster { program, dir, upstream, log, bounds, groups, nodes, held, started: 0, voters })
     }
 
     /// Founds it.
@@ -78,11 +92,22 @@ impl Cluster {
     }
 
     /// Ends all nodes. They have nobody to hand over to, so they are not asked to.
-    pub(super) async fn end(self) -> Result<()> {
-        for node in self.nodes {
-            node.process.kill().await?;
+    pub(super) async fn end(mut self) -> Result<Ended> {
+        let mut died = Vec::new();
+        for mut node in std::mem::take(&mut self.nodes) {
+            if node.process.has_ended()? {
+                died.push(node.name);
+            } else {
+                node.process.kill().await?;
+            }
         }
-        Ok(())
+        let Bounds { cpu_max, memory_max } = self.bounds;
+        let held = self.held.iter().map(|(name, group)| {
+            let Counted { memory_peak_bytes, oom_kills, throttled, periods } = group.counted();
+            let throttled = throttled as f64 / periods.max(1) as f64;
+            Held { node: name.clone(), cpu_max, memory_max, memory_peak_bytes, oom_kills, throttled }
+        });
+        Ok(Ended { held: held.collect(), died })
     }
 
     async fn spawn(&mut self, coming: &[Node]) -> Result<Node> {
@@ -95,6 +120,9 @@ impl Cluster {
         let mut command = Command::new(&self.program);
         command.args(["--log", &self.log, "serve", "--with-parent", "--config"]).arg(&file);
         let mut process = Process::start(&name, command, &self.dir.join(format!("{name}.log")))?;
+        if let Some(groups) = &self.groups {
+            self.held.push((name.clone(), groups.hold(&name, process.pid())?));
+        }
         let said = process.said("addresses", |said: &Said| said.link.is_some() && said.gossip.is_some()).await?;
         let gossip = said.gossip.context("no address")?;
         Ok(Node { name, process, url: String::new(), gossip })

@@ -1,8 +1,10 @@
 //! A whole run on this machine: nodes, an upstream in a process of its own, workers, faults; all of them end with it.
 
+mod cgroup;
 mod cluster;
 mod hands;
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
@@ -13,6 +15,7 @@ use crate::cli::LocalOptions;
 use crate::conductor::{self, Setup};
 use crate::coordinator;
 use crate::limits::{self, Host, Size};
+use crate::local::cgroup::Bounds;
 use crate::local::cluster::Cluster;
 use crate::process::Process;
 use crate::report::{self, Verdict};
@@ -32,10 +35,18 @@ pub(crate) async fn run(options: &LocalOptions) -> Result<Verdict> {
     if options.no_faults {
         scenario.faults.clear();
     }
+    let local = &mut scenario.local;
+    local.nodes = options.nodes.or(local.nodes);
+    local.cpu_max = options.cpu_max.or(local.cpu_max);
+    local.memory_max = options.memory_max.or(local.memory_max);
     let host = Host::read()?;
     let count = |workers: usize| u64::try_from(workers).unwrap_or(u64::MAX);
-    let size =
-        Size::new(scenario.connections, host.descriptors, options.nodes.map(u64::from), options.workers.map(count));
+    let size = Size::new(
+        scenario.connections,
+        host.descriptors,
+        scenario.local.nodes.map(u64::from),
+        options.workers.map(count),
+    );
     let is_enough = check(size, &host);
     if options.check {
         return Ok(if is_enough { Verdict::Good } else { Verdict::GeneratorLimited });
@@ -62,11 +73,12 @@ async fn carry_out(options: &LocalOptions, scenario: Scenario, size: Size) -> Re
     command.args(["upstream", "--with-parent"]);
     let mut upstream = Process::start("upstream", command, &dir.join("upstream.log"))?;
     let url = upstream.said("endpoint", |said| said.url.is_some()).await?.url.context("no endpoint")?;
-    let mut cluster = Cluster::new(gateway(options)?, dir.clone(), url, options.node_log.clone());
+    let bounds = Bounds { cpu_max: scenario.local.cpu_max, memory_max: scenario.local.memory_max };
+    let mut cluster = Cluster::new(gateway(options)?, dir.clone(), url, options.node_log.clone(), bounds)?;
     cluster.start(usize::try_from(size.nodes)?).await?;
     eprintln!("nodes: {}", cluster.urls().join(" "));
     let (address, heard) = coordinator::start("127.0.0.1:0".parse()?).await?;
-    let mut workers = Workers::start(&own, address, usize::try_from(size.workers)?, &dir)?;
+    let mut workers = Workers::start(&own, address, usize::try_from(size.workers)?, &dir, source)?;
     let mut watched = cluster.watched();
     watched.push(Watched { name: "upstream".to_owned(), part: Part::Upstream, pid: upstream.pid() });
     let targets = cluster.urls();
@@ -78,11 +90,16 @@ async fn carry_out(options: &LocalOptions, scenario: Scenario, size: Size) -> Re
     let seen = led?;
     let cluster = done.await.context("the nodes are gone")?;
     workers.end().await?;
-    cluster.end().await?;
+    let ended = cluster.end().await?;
     upstream.end().await?;
-    let report = report::build(scenario, seen, true);
+    let report = report::build(scenario, seen, ended, true);
     report.write(&options.common.out)?;
     Ok(report.verdict)
+}
+
+/// Workers have addresses of their own, like the nodes, so that each has all ports towards each node.
+fn source(worker: usize) -> Option<IpAddr> {
+    Some(Ipv4Addr::new(127, 0, 2, u8::try_from(worker + 1).ok()?).into())
 }
 
 fn gateway(options: &LocalOptions) -> Result<PathBuf> {

@@ -1,16 +1,16 @@
 //! From what was seen to a report: phases, seconds, and the facts that a run is judged by.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 use std::process::Command;
 
 use super::verdict::{Facts, judge};
-use super::{FORMAT, HostFacts, Phase, Report, Second, Summary};
+use super::{FORMAT, HostFacts, Phase, Report, Second, Summary, fanout, overload, trend};
 use crate::conductor::Seen;
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, REFUSALS};
 use crate::scenario::Scenario;
 use crate::tally::{Cell, Operation};
-use crate::timeline::{Event, Part, Timeline};
+use crate::timeline::{Ended, Part, StageKind, Timeline};
 
 /// The window after a fault.
 const WINDOW_S: u32 = 15;
@@ -18,22 +18,41 @@ const WINDOW_S: u32 = 15;
 const SETTLING_S: u32 = 2;
 
 /// What clients ask for; the rest is counted apart.
-const ASKED: [Operation; 4] = [Operation::Call, Operation::List, Operation::Subscribe, Operation::Notify];
+const ASKED: [Operation; 6] = [
+    Operation::Call,
+    Operation::List,
+    Operation::Subscribe,
+    Operation::Notify,
+    // While streams are held sessions only open and end where others take their place.
+    Operation::Open,
+    Operation::Leave,
+];
 
 /// Makes the report. `shares_host`: gateway and generator run on this machine, so that its CPU limits both.
-pub(crate) fn build(scenario: Scenario, seen: Seen, shares_host: bool) -> Report {
+pub(crate) fn build(scenario: Scenario, seen: Seen, ended: Ended, shares_host: bool) -> Report {
     let Seen { timeline, workers, begun_unix_ms, hold } = seen;
-    let spans = spans(hold, &timeline.events);
+    let spans = spans(hold, &timeline);
     let steady: Vec<u32> = (hold.0..hold.1).filter(|second| span_of(&spans, *second) == Some(STEADY)).collect();
     let fewest = steady.iter().filter_map(|second| timeline.states.get(second)).map(|state| state.streams.iter().sum());
     let streams_fewest = fewest.min().unwrap_or(0);
-    let facts = facts(&scenario, &timeline, &steady, streams_fewest, shares_host);
+    let warm = f64::from(hold.0) + scenario.limits.warm_up.as_secs_f64();
+    let Ended { held, died } = ended;
+    let facts = Facts {
+        overload: overload::of(&timeline.stages, timeline.peak, &timeline.tally, &scenario.limits),
+        trends: trend::of(&timeline.processes, warm, f64::from(hold.1)),
+        died,
+        memory_max: scenario.local.memory_max,
+        held,
+        ..facts(&scenario, &timeline, &steady, streams_fewest, shares_host)
+    };
+    let fanout = fanout::of(&timeline.tally, &timeline.processes, &steady);
     let (verdict, checks) = judge(&facts, &scenario.limits);
     let phases = phases(&timeline, &spans, hold);
     let most = timeline.states.values().map(|state| state.streams.iter().sum()).max();
     let bytes_per_stream = bytes_per_stream(&timeline, &steady);
     let seconds = seconds(&timeline);
     let Timeline { events, processes, examples, .. } = timeline;
+    let Facts { overload, trends, held, .. } = facts;
     Report {
         format: FORMAT,
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -47,6 +66,10 @@ pub(crate) fn build(scenario: Scenario, seen: Seen, shares_host: bool) -> Report
         streams_fewest,
         bytes_per_stream,
         hold,
+        overload,
+        fanout,
+        trends,
+        held,
         phases,
         seconds,
         events,
@@ -64,10 +87,16 @@ struct Span {
     seconds: Range<u32>,
 }
 
-/// The first seconds, and the window after each fault; all else of the hold is steady.
-fn spans(hold: (u32, u32), events: &[Event]) -> Vec<Span> {
+/// The first seconds, the window after each fault, and all of an overload but its hold; all else of the hold is steady.
+fn spans(hold: (u32, u32), timeline: &Timeline) -> Vec<Span> {
     let mut spans = vec![Span { name: "settling".to_owned(), seconds: hold.0..hold.0 + SETTLING_S }];
-    for event in events.iter().filter(|event| event.fault.is_some()) {
+    if let Some(settling) = timeline.stages.iter().find(|stage| stage.kind == StageKind::Settling) {
+        // With the pauses between its steps.
+        spans.push(Span { name: "search".to_owned(), seconds: hold.0..settling.from });
+    }
+    let others = timeline.stages.iter().filter(|stage| stage.kind != StageKind::Step);
+    spans.extend(others.map(|stage| Span { name: stage.name(), seconds: stage.seconds() }));
+    for event in timeline.events.iter().filter(|event| event.fault.is_some()) {
         let until = event.until as u32 + WINDOW_S;
         spans.push(Span { name: format!("after: {}", event.text), seconds: event.second as u32..until });
     }
@@ -88,7 +117,9 @@ fn phases(timeline: &Timeline, spans: &[Span], hold: (u32, u32)) -> Vec<Phase> {
     };
     let in_hold = |second: u32| (hold.0..hold.1).contains(&second);
     let mut phases = vec![phase("ramp", &|second| second < hold.0, hold.0)];
-    let names = spans.iter().map(|span| span.name.as_str()).chain([STEADY]);
+    let mut names: Vec<&str> = spans.iter().map(|span| span.name.as_str()).chain([STEADY]).collect();
+    let mut known = HashSet::new();
+    names.retain(|name| known.insert(*name));
     for name in names {
         let is_in = |second: u32| in_hold(second) && span_of(spans, second) == Some(name);
         let seconds = (hold.0..hold.1).filter(|second| is_in(*second)).count();
@@ -101,20 +132,7 @@ fn phases(timeline: &Timeline, spans: &[Span], hold: (u32, u32)) -> Vec<Phase> {
 fn operations(timeline: &Timeline, is_in: &dyn Fn(u32) -> bool) -> BTreeMap<String, Summary> {
     let sums = Operation::ALL.into_iter().map(|operation| (operation, timeline.tally.sum(operation, is_in)));
     let some = sums.filter(|(_, sum)| sum.offered + sum.ended() + sum.of(Outcome::Unsent) > 0);
-    some.map(|(operation, sum)| (operation.name().to_owned(), summary(&sum))).collect()
-}
-
-fn summary(cell: &Cell) -> Summary {
-    let outcomes = Outcome::ALL.into_iter().filter(|outcome| cell.of(*outcome) > 0);
-    Summary {
-        offered: cell.offered,
-        outcomes: outcomes.map(|outcome| (outcome.name().to_owned(), cell.of(outcome))).collect(),
-        p50_ms: cell.ms(0.5),
-        p90_ms: cell.ms(0.9),
-        p99_ms: cell.ms(0.99),
-        p999_ms: cell.ms(0.999),
-        max_ms: cell.max_ms(),
-    }
+    some.map(|(operation, sum)| (operation.name().to_owned(), Summary::of(&sum))).collect()
 }
 
 fn facts(scenario: &Scenario, timeline: &Timeline, steady: &[u32], streams_fewest: u64, shares_host: bool) -> Facts {
@@ -144,6 +162,7 @@ fn facts(scenario: &Scenario, timeline: &Timeline, steady: &[u32], streams_fewes
         worker_cores: worker_cores(timeline, &is_steady),
         host_busy: shares_host.then(|| mean(&busy)),
         steady_seconds: u32::try_from(steady.len()).unwrap_or(u32::MAX),
+        ..Facts::default()
     }
 }
 
@@ -182,7 +201,7 @@ fn seconds(timeline: &Timeline) -> Vec<Second> {
             streams: timeline.states.get(&second).map_or([0; 3], |state| state.streams),
             offered: calls.offered,
             ok: calls.of(Outcome::Ok),
-            refused: calls.of(Outcome::Refused),
+            refused: REFUSALS.into_iter().map(|outcome| calls.of(outcome)).sum(),
             unknown: calls.of(Outcome::Unknown),
             failed: failed.into_iter().map(|outcome| calls.of(outcome)).sum(),
             unsent: calls.of(Outcome::Unsent),

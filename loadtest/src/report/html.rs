@@ -17,6 +17,7 @@ pub(super) fn page(report: &Report) -> String {
     );
     head(&mut out, report);
     checks(&mut out, report);
+    super::sections::tables(&mut out, report);
     plots(&mut out, report);
     phases(&mut out, report);
     processes(&mut out, report);
@@ -97,14 +98,16 @@ fn checks(out: &mut String, report: &Report) {
 fn plots(out: &mut String, report: &Report) {
     out.push_str("<h2>Second by second</h2>");
     let marks: Vec<(f64, usize)> = report.events.iter().map(|event| event.second).zip(1..).collect();
-    let shades: Vec<(f64, f64)> = report.events.iter().map(|event| (event.second, event.until + 15.0)).collect();
+    let mut shades: Vec<(f64, f64)> = report.events.iter().map(|event| (event.second, event.until + 15.0)).collect();
+    let multiples = report.overload.iter().flat_map(|overload| &overload.multiples);
+    shades.extend(multiples.map(|one| (f64::from(one.stage.from), f64::from(one.stage.until))));
     let end = report.seconds.last().map_or(1.0, |second| f64::from(second.second));
     let hold = (f64::from(report.hold.0), f64::from(report.hold.1));
     let _ = write!(out, "<p>Streams open until second {}, are held until second {}.", hold.0, hold.1);
     for (event, number) in report.events.iter().zip(1..) {
         let _ = write!(out, " <b>{number}</b> {} at {:.1} s.", escape(&event.text), event.second);
     }
-    out.push_str(" Shaded: from each event to 15 s after it was done.</p>");
+    out.push_str(" Shaded: from each event to 15 s after it was done; calls beyond the peak.</p>");
     let ground = Ground { end, marks: &marks, shades: &shades };
     for plot in of_seconds(report).into_iter().chain(of_processes(report)) {
         out.push_str(&plot.draw(&ground));
@@ -131,6 +134,7 @@ fn of_seconds(report: &Report) -> Vec<Plot<'static>> {
     let rates = vec![
         Line { is_broad: true, ..line(report, "offered", |second| second.offered as f64) },
         line(report, "achieved (ok)", |second| second.ok as f64),
+        line(report, "refused", |second| second.refused as f64),
     ];
     let errors = vec![
         line(report, "refused", |second| second.refused as f64),
@@ -138,6 +142,7 @@ fn of_seconds(report: &Report) -> Vec<Plot<'static>> {
         line(report, "error, lost, wrong, silent", |second| second.failed as f64),
         line(report, "not sent (generator)", |second| second.unsent as f64),
     ];
+    let peak = report.overload.as_ref().map(|overload| overload.peak_per_second);
     let latencies = vec![
         latency(report, "p50", |second| second.p50_ms),
         latency(report, "p99", |second| second.p99_ms),
@@ -146,7 +151,12 @@ fn of_seconds(report: &Report) -> Vec<Plot<'static>> {
     ];
     vec![
         Plot { is_stacked: true, ..plot("Open streams", "by kind", streams) },
-        plot("Calls per second, by when they were due", "calls/s", rates),
+        // Multiples of the peak are far apart.
+        Plot {
+            is_logarithmic: peak.is_some(),
+            limit: peak.map(|peak| peak * report.scenario.limits.goodput_min),
+            ..plot("Calls per second, by when they were due", "calls/s", rates)
+        },
         Plot {
             is_logarithmic: true,
             limit: Some(report.scenario.limits.p99_ms),
@@ -200,13 +210,8 @@ fn phases(out: &mut String, report: &Report) {
             } else {
                 String::new()
             };
-            let ended: Vec<String> = sum.outcomes.iter().map(|(name, count)| format!("{count} {name}")).collect();
-            let _ = write!(
-                out,
-                "<tr>{first}<td>{name}</td><td class=\"n\">{}</td><td>{}</td>",
-                sum.offered,
-                ended.join(", ")
-            );
+            let _ =
+                write!(out, "<tr>{first}<td>{name}</td><td class=\"n\">{}</td><td>{}</td>", sum.offered, sum.ended());
             for ms in [sum.p50_ms, sum.p90_ms, sum.p99_ms, sum.p999_ms, sum.max_ms] {
                 let _ = write!(out, "<td class=\"n\">{ms:.1}</td>");
             }

@@ -1,8 +1,12 @@
 //! The report of a run: one JSON file with everything, and one page made of it.
 
 mod build;
+mod fanout;
 mod html;
+mod overload;
+mod sections;
 mod svg;
+mod trend;
 mod verdict;
 
 use std::collections::BTreeMap;
@@ -12,13 +16,15 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::outcome::Outcome;
 use crate::scenario::Scenario;
-use crate::timeline::{Event, ProcessUsage};
+use crate::tally::Cell;
+use crate::timeline::{Event, Held, ProcessUsage};
 
 pub(crate) use build::build;
 
 /// Raised when a file of an earlier version cannot be read any more.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// What a run says about the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,11 +132,40 @@ pub(crate) struct Report {
     pub(crate) bytes_per_stream: Option<f64>,
     /// Seconds at which the hold began and ended.
     pub(crate) hold: (u32, u32),
+    /// What became of calls beyond the peak, if there were any.
+    pub(crate) overload: Option<overload::Overloaded>,
+    /// What announcements took, if there were any.
+    pub(crate) fanout: Option<fanout::FanOut>,
+    /// What grew in the hold, by node.
+    pub(crate) trends: Vec<trend::Trend>,
+    /// What nodes were held to.
+    pub(crate) held: Vec<Held>,
     pub(crate) phases: Vec<Phase>,
     pub(crate) events: Vec<Event>,
     pub(crate) seconds: Vec<Second>,
     pub(crate) processes: Vec<ProcessUsage>,
     pub(crate) examples: Vec<String>,
+}
+
+impl Summary {
+    fn of(cell: &Cell) -> Summary {
+        let outcomes = Outcome::ALL.into_iter().filter(|outcome| cell.of(*outcome) > 0);
+        Summary {
+            offered: cell.offered,
+            outcomes: outcomes.map(|outcome| (outcome.name().to_owned(), cell.of(outcome))).collect(),
+            p50_ms: cell.ms(0.5),
+            p90_ms: cell.ms(0.9),
+            p99_ms: cell.ms(0.99),
+            p999_ms: cell.ms(0.999),
+            max_ms: cell.max_ms(),
+        }
+    }
+
+    /// `5 ok, 2 refused`.
+    fn ended(&self) -> String {
+        let each: Vec<String> = self.outcomes.iter().map(|(name, count)| format!("{count} {name}")).collect();
+        each.join(", ")
+    }
 }
 
 impl Report {
@@ -150,18 +185,18 @@ impl Report {
         let mut lines = Vec::new();
         for phase in &self.phases {
             for (name, sum) in &phase.operations {
-                let ended: Vec<String> = sum.outcomes.iter().map(|(name, count)| format!("{count} {name}")).collect();
                 lines.push(format!(
                     "{:<24} {name:<10} {:>8} due: {}; p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms",
                     phase.name,
                     sum.offered,
-                    ended.join(", "),
+                    sum.ended(),
                     sum.p50_ms,
                     sum.p99_ms,
                     sum.max_ms
                 ));
             }
         }
+        lines.extend(sections::lines(self));
         lines.extend(self.examples.iter().take(10).map(|example| format!("e.g. {example}")));
         for Check { what, limit, measured, is_met, .. } in &self.checks {
             let met = if *is_met { "ok     " } else { "NOT MET" };

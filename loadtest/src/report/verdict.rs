@@ -2,10 +2,13 @@
 //!
 //! The generator is judged first: where it could not do what was due, what it measured is not the gateway's.
 
+use super::overload::{Multiple, Overloaded};
+use super::trend::Trend;
 use super::{Check, Side, Verdict};
 use crate::outcome::Outcome;
 use crate::scenario::Limits;
 use crate::tally::Cell;
+use crate::timeline::Held;
 
 /// A worker that uses more than this share of its one core sends late what it should send now.
 pub(super) const WORKER_CORES_MAX: f64 = 0.9;
@@ -13,6 +16,10 @@ pub(super) const WORKER_CORES_MAX: f64 = 0.9;
 pub(super) const HOST_BUSY_MAX: f64 = 0.95;
 /// Streams that must be there, and notices that must arrive.
 const COMPLETE_MIN: f64 = 0.999;
+/// Of a multiple of the peak, what must be sent in fact.
+const MULTIPLE_MIN: f64 = 0.9;
+/// 99th percentile of how late the generator may be beyond the peak, where it has much to do itself.
+const LATE_BEYOND_MS_MAX: f64 = 100.0;
 
 /// What a run is judged by.
 #[derive(Clone, Debug, Default)]
@@ -39,12 +46,21 @@ pub(super) struct Facts {
     pub(super) host_busy: Option<f64>,
     /// Seconds of the steady state.
     pub(super) steady_seconds: u32,
+    pub(super) overload: Option<Overloaded>,
+    pub(super) trends: Vec<Trend>,
+    /// Nodes that ended by themselves.
+    pub(super) died: Vec<String>,
+    pub(super) memory_max: Option<u64>,
+    pub(super) held: Vec<Held>,
 }
 
 /// All checks, and what they say together.
 pub(super) fn judge(facts: &Facts, limits: &Limits) -> (Verdict, Vec<Check>) {
     let mut checks = of_the_generator(facts, limits);
     checks.extend(of_the_gateway(facts, limits));
+    checks.extend(of_the_nodes(facts));
+    checks.extend(facts.overload.iter().flat_map(|overload| &overload.multiples).flat_map(|one| beyond(one, limits)));
+    checks.extend(of_trends(&facts.trends, limits));
     let is_met = |side: Side| checks.iter().filter(|check| check.side == side).all(|check| check.is_met);
     let verdict = match (is_met(Side::Generator), is_met(Side::Gateway)) {
         // A lost session or a wrong answer is the gateway's, however busy the generator was.
@@ -56,14 +72,96 @@ pub(super) fn judge(facts: &Facts, limits: &Limits) -> (Verdict, Vec<Check>) {
     (verdict, checks)
 }
 
+fn check(side: Side, what: &str, limit: String, measured: String, is_met: bool) -> Check {
+    Check { what: what.to_owned(), limit, measured, side, is_met }
+}
+
+/// One multiple of the peak.
+fn beyond(one: &Multiple, limits: &Limits) -> Vec<Check> {
+    let name = |what: &str| format!("{}x: {what}", one.wanted);
+    let gateway = |what: &str, limit, measured, is_met| check(Side::Gateway, &name(what), limit, measured, is_met);
+    let generator = |what: &str, limit, measured, is_met| check(Side::Generator, &name(what), limit, measured, is_met);
+    let (wanted, achieved, late) = (one.wanted * MULTIPLE_MIN, one.achieved, one.late_p99_ms);
+    let ended = |name: &str| one.calls.outcomes.get(name).copied().unwrap_or(0);
+    let others = ["error", "unknown", "lost", "wrong", "silent"].into_iter().map(ended).sum::<u64>();
+    let others = others as f64 / one.calls.offered.max(1) as f64;
+    let p99 = one.calls.p99_ms;
+    let took = one.recovered_s.map_or("never".to_owned(), |seconds| format!("{seconds} s"));
+    let recovered = one.recovered_s.is_some_and(|seconds| f64::from(seconds) <= limits.recovered.as_secs_f64());
+    vec![
+        generator("sent in fact", format!("{wanted:.1}x"), format!("{achieved:.2}x"), achieved >= wanted),
+        generator(
+            "lateness of the generator, p99",
+            format!("{LATE_BEYOND_MS_MAX:.0} ms"),
+            format!("{late:.1} ms"),
+            late <= LATE_BEYOND_MS_MAX,
+        ),
+        gateway(
+            "goodput of the peak",
+            percent(limits.goodput_min),
+            percent(one.of_peak),
+            one.of_peak >= limits.goodput_min,
+        ),
+        gateway(
+            "answered well, p99",
+            format!("{:.0} ms", limits.admitted_p99_ms),
+            format!("{p99:.1} ms"),
+            p99 <= limits.admitted_p99_ms,
+        ),
+        gateway(
+            "neither ok nor refused with Retry-After",
+            percent(limits.errors_max),
+            percent(others),
+            others <= limits.errors_max,
+        ),
+        gateway("as before after", format!("{} s", limits.recovered.as_secs_f64()), took, recovered),
+    ]
+}
+
+fn of_the_nodes(facts: &Facts) -> Vec<Check> {
+    let mut checks = Vec::new();
+    if !facts.died.is_empty() {
+        checks.push(check(
+            Side::Gateway,
+            "nodes that ended by themselves",
+            "0".to_owned(),
+            facts.died.join(", "),
+            false,
+        ));
+    }
+    if let Some(bytes) = facts.memory_max {
+        let kills: u64 = facts.held.iter().map(|node| node.oom_kills).sum();
+        let what = format!("killed for more memory than {} MiB", bytes >> 20);
+        checks.push(check(Side::Gateway, &what, "0".to_owned(), kills.to_string(), kills == 0));
+    }
+    checks
+}
+
+fn of_trends(trends: &[Trend], limits: &Limits) -> Vec<Check> {
+    let mut checks = Vec::new();
+    if let Some(limit) = limits.memory_mib_per_minute {
+        let slope: f64 = trends.iter().map(|node| node.memory_mib_per_minute).sum();
+        // Without a line nothing is known.
+        let is_met = !trends.is_empty() && slope < limit;
+        let (limit, measured) = (format!("{limit} MiB/min"), format!("{slope:+.3} MiB/min"));
+        checks.push(check(Side::Gateway, "growth of the nodes' memory after the warm-up", limit, measured, is_met));
+    }
+    if let Some(limit) = limits.drift_max {
+        for (what, drift) in [
+            ("change of a node's descriptors", (|node| node.descriptors_drift) as fn(&Trend) -> f64),
+            ("change of a node's threads", |node| node.threads_drift),
+        ] {
+            let most = trends.iter().map(|node| drift(node).abs()).fold(0.0, f64::max);
+            let is_met = !trends.is_empty() && most <= limit;
+            checks.push(check(Side::Gateway, what, percent(limit), percent(most), is_met));
+        }
+    }
+    checks
+}
+
 fn of_the_generator(facts: &Facts, limits: &Limits) -> Vec<Check> {
-    let check = |what: &str, limit: String, measured: String, is_met| Check {
-        what: what.to_owned(),
-        limit,
-        measured,
-        side: Side::Generator,
-        is_met,
-    };
+    let check =
+        |what: &str, limit: String, measured: String, is_met| check(Side::Generator, what, limit, measured, is_met);
     let sent =
         share(facts.asked.offered - facts.asked.of(Outcome::Unsent).min(facts.asked.offered), facts.asked.offered);
     let late = facts.late.ms(0.99);
@@ -95,13 +193,8 @@ fn of_the_generator(facts: &Facts, limits: &Limits) -> Vec<Check> {
 }
 
 fn of_the_gateway(facts: &Facts, limits: &Limits) -> Vec<Check> {
-    let check = |what: &str, limit: String, measured: String, is_met| Check {
-        what: what.to_owned(),
-        limit,
-        measured,
-        side: Side::Gateway,
-        is_met,
-    };
+    let check =
+        |what: &str, limit: String, measured: String, is_met| check(Side::Gateway, what, limit, measured, is_met);
     let sent = facts.asked.offered - facts.asked.of(Outcome::Unsent).min(facts.asked.offered);
     let not_ok = 1.0 - share(facts.asked.of(Outcome::Ok), sent);
     let held = share(facts.streams_fewest, facts.connections);

@@ -1,6 +1,7 @@
 //! One worker: its share of the sessions, their streams and the calls. It knows no phases; it does what it is told, counts
 //! by second, and sends what it counted to the coordinator once a second.
 
+mod churn;
 mod hold;
 mod link;
 mod open;
@@ -22,6 +23,7 @@ use tokio::task::spawn_local;
 use crate::cli::WorkerOptions;
 use crate::clock::Clock;
 use crate::proto::{Plan, to_worker};
+use crate::worker::hold::Load;
 use crate::worker::link::Link;
 use crate::worker::shared::Shared;
 use crate::{limits, process};
@@ -41,16 +43,19 @@ pub(crate) async fn run(options: &WorkerOptions) -> Result<()> {
 async fn work(options: &WorkerOptions) -> Result<()> {
     let mut link = Link::dial(options).await?;
     let Some(to_worker::Message::Plan(plan)) = link.next().await? else { bail!("no plan came first") };
-    let shared = prepare(plan).await?;
+    let shared = prepare(plan, options).await?;
     spawn_local(open::all(Rc::clone(&shared)));
-    let mut holding = None;
+    let mut load: Option<Load> = None;
     let mut tick = tokio::time::interval(REPORT_EVERY);
     loop {
         tokio::select! {
             _ = tick.tick() => link.report(&shared).await?,
             message = link.next() => match message? {
                 Some(to_worker::Message::Hold(hold)) => {
-                    holding = Some(spawn_local(hold::calls(Rc::clone(&shared), hold.second)));
+                    load = Some(Load::begin(&shared, hold.second));
+                }
+                Some(to_worker::Message::Rate(rate)) => {
+                    load.as_mut().context("nothing is held yet")?.calls(rate.second, rate.calls_per_second);
                 }
                 Some(to_worker::Message::Targets(targets)) => shared.targets.replace(&targets.urls).await?,
                 Some(to_worker::Message::Finish(_)) => break,
@@ -58,9 +63,7 @@ async fn work(options: &WorkerOptions) -> Result<()> {
             },
         }
     }
-    if let Some(holding) = holding {
-        holding.abort();
-    }
+    drop(load);
     let mut finish = spawn_local(sweep::finish(Rc::clone(&shared)));
     loop {
         tokio::select! {
@@ -72,8 +75,8 @@ async fn work(options: &WorkerOptions) -> Result<()> {
     link.done().await
 }
 
-async fn prepare(plan: Plan) -> Result<Rc<Shared>> {
+async fn prepare(plan: Plan, options: &WorkerOptions) -> Result<Rc<Shared>> {
     let scenario = serde_json::from_str(&plan.scenario).context("the plan holds no scenario")?;
     let clock = Clock::starting_at(plan.start_unix_ms);
-    Shared::new(scenario, clock, plan.worker, plan.workers, &plan.targets).await
+    Shared::new(scenario, clock, plan.worker, plan.workers, &plan.targets, options.source).await
 }

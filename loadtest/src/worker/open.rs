@@ -10,7 +10,7 @@ use tokio::task::{JoinSet, spawn_local};
 use tokio::time::{sleep_until, timeout};
 
 use super::requests::Failed;
-use super::sessions::{Client, Kind};
+use super::sessions::{Client, Kind, Member};
 use super::shared::Shared;
 use super::stream::Holding;
 use crate::outcome::{self, Outcome};
@@ -72,7 +72,8 @@ fn spread(index: u64, irrational: f64) -> f64 {
 }
 
 impl Shared {
-    async fn open(self: &Rc<Self>, kind: Kind, subscribes: bool, due: Instant) {
+    /// Opens a session that was offered, and holds its stream.
+    pub(super) async fn open(self: &Rc<Self>, kind: Kind, subscribes: bool, due: Instant) {
         let mut last = (Outcome::Silent, String::new());
         for attempt in 0..TRIES {
             if attempt > 0 {
@@ -99,8 +100,8 @@ impl Shared {
         }
         let mut holding = Holding::new(Rc::clone(self), client.clone(), subscribes);
         holding.open().await?;
-        self.sessions.borrow_mut().add(client);
-        spawn_local(holding.hold());
+        let held = spawn_local(holding.hold()).abort_handle();
+        self.sessions.borrow_mut().add(Member { client, subscribes, held });
         Ok(())
     }
 
@@ -109,7 +110,7 @@ impl Shared {
         let id = self.id();
         let answer = self.send(|target| Ask::initialize().post(target, Asker::Nobody, id)).await?;
         let shown = || format!("{} {}", answer.head.status, String::from_utf8_lossy(&answer.body));
-        if let Some(outcome) = outcome::of_status(answer.head.status, false) {
+        if let Some(outcome) = outcome::of_status(answer.head.status, answer.head.says_when, false) {
             return Err((outcome, shown()));
         }
         let said: Value = serde_json::from_slice(&answer.body).map_err(|_| (Outcome::Wrong, shown()))?;
@@ -119,7 +120,7 @@ impl Shared {
             (other, _) => return Err((other, shown())),
         };
         let answer = self.send(|target| wire::initialized(target, &session)).await?;
-        match outcome::of_status(answer.head.status, true) {
+        match outcome::of_status(answer.head.status, answer.head.says_when, true) {
             Some(outcome) => Err((outcome, format!("initialized: {}", answer.head.status))),
             None => Ok(session),
         }

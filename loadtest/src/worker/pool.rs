@@ -6,9 +6,6 @@ use std::net::SocketAddr;
 
 use crate::http::Connection;
 
-/// Idle connections that are kept to one address.
-const IDLE_MAX: usize = 64;
-
 #[derive(Default)]
 pub(super) struct Pool(RefCell<HashMap<SocketAddr, Vec<Connection>>>);
 
@@ -25,10 +22,11 @@ impl Pool {
         None
     }
 
-    pub(super) fn put(&self, address: SocketAddr, connection: Connection) {
+    /// Keeps it, unless `idle_max` are kept to its address.
+    pub(super) fn put(&self, address: SocketAddr, connection: Connection, idle_max: usize) {
         let mut all = self.0.borrow_mut();
         let idle = all.entry(address).or_default();
-        if idle.len() < IDLE_MAX {
+        if idle.len() < idle_max {
             idle.push(connection);
         }
     }

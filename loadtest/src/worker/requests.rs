@@ -10,8 +10,8 @@ use tokio::time::{sleep, timeout};
 use super::sessions::Client;
 use super::shared::Shared;
 use crate::address::Target;
-use crate::http::{Answer, Connection, Fault};
-use crate::outcome::{self, Outcome};
+use crate::http::{Answer, Connection, Fault, Head};
+use crate::outcome::{self, Outcome, REFUSALS};
 use crate::tally::Operation;
 use crate::wire::{Ask, Asker};
 
@@ -34,7 +34,7 @@ impl Shared {
             let target = self.targets.any();
             let mut connection = match self.pool.take(target.address) {
                 Some(connection) => connection,
-                None => match Connection::open(target.address).await {
+                None => match Connection::open(target.address, self.source).await {
                     Ok(connection) => connection,
                     Err(fault) => {
                         self.targets.refused(target.address);
@@ -46,7 +46,7 @@ impl Shared {
             return match connection.ask(&request(&target)).await {
                 Ok(answer) => {
                     if answer.head.keeps {
-                        self.pool.put(target.address, connection);
+                        self.pool.put(target.address, connection, self.idle_max());
                     }
                     Ok(answer)
                 }
@@ -54,7 +54,7 @@ impl Shared {
                 Err(fault) => Err((Outcome::Unknown, format!("{}: {fault}", target.host))),
             };
         }
-        Err((Outcome::Refused, last))
+        Err((Outcome::Unreached, last))
     }
 
     /// Asks and reads the answer as JSON-RPC; `text` is what a tool must give back.
@@ -69,9 +69,13 @@ impl Shared {
         };
         let answer = timeout(self.scenario.calls.patience, asked).await;
         let answer = answer.map_err(|_| (Outcome::Silent, "no answer".to_owned()))??;
-        let said = serde_json::from_slice::<Value>(&answer);
-        match said.map_or(Outcome::Wrong, |said| outcome::of_answer(id, &said, text)) {
+        // What is no JSON has no id, and is a wrong answer.
+        let said = serde_json::from_slice::<Value>(&answer).unwrap_or_default();
+        match outcome::of_answer(id, &said, text) {
             Outcome::Ok => Ok(()),
+            Outcome::Error if matches!(client, Client::Socket(_)) && outcome::says_again(&said) => {
+                Err((Outcome::Refused, shown(&answer)))
+            }
             other => Err((other, shown(&answer))),
         }
     }
@@ -79,8 +83,9 @@ impl Shared {
     /// Over HTTP: the body of a good answer.
     async fn posted(&self, ask: &Ask, asker: Asker<'_>, id: u64) -> Result<Vec<u8>, Failed> {
         let answer = self.send(|target| ask.post(target, asker, id)).await?;
-        match outcome::of_status(answer.head.status, matches!(asker, Asker::Session(_))) {
-            Some(outcome) => Err((outcome, format!("{} {}", answer.head.status, shown(&answer.body)))),
+        let Head { status, says_when, .. } = answer.head;
+        match outcome::of_status(status, says_when, matches!(asker, Asker::Session(_))) {
+            Some(outcome) => Err((outcome, format!("{status} {}", shown(&answer.body)))),
             None => Ok(answer.body),
         }
     }
@@ -99,8 +104,9 @@ impl Shared {
             Ok(()) => self.end(operation, due, Outcome::Ok, ""),
             Err((outcome, why)) => {
                 self.end(operation, due, outcome, &why);
-                let not_served = matches!(outcome, Outcome::Refused | Outcome::Unknown | Outcome::Silent);
-                if not_served && client.id().is_some() {
+                let not_served = REFUSALS.contains(&outcome) || matches!(outcome, Outcome::Unknown | Outcome::Silent);
+                // Where nothing breaks a refusal is not a session that is away, and to ask again would be more load.
+                if not_served && client.id().is_some() && !self.scenario.faults.is_empty() {
                     spawn_local(self.recover(client, due));
                 }
             }

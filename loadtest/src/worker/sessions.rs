@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use rand::Rng;
+use tokio::task::AbortHandle;
 
 use super::socket::Socket;
 
@@ -45,58 +46,69 @@ impl Client {
             Client::Modern => None,
         }
     }
+
+    /// How many hold its session: whoever has this, its stream, and the requests under way.
+    pub(super) fn holders(&self) -> usize {
+        match self {
+            Client::Legacy(id) => Rc::strong_count(id),
+            Client::Socket(socket) => Rc::strong_count(socket),
+            Client::Modern => 0,
+        }
+    }
+}
+
+/// A client whose stream is held.
+pub(super) struct Member {
+    pub(super) client: Client,
+    /// It hears of the scenario's resource.
+    pub(super) subscribes: bool,
+    /// Ends the task that holds its stream.
+    pub(super) held: AbortHandle,
 }
 
 #[derive(Default)]
 pub(super) struct Sessions {
-    legacy: Vec<Rc<str>>,
-    sockets: Vec<Rc<Socket>>,
-    modern: usize,
+    with_id: Vec<Member>,
+    modern: Vec<Member>,
 }
 
 impl Sessions {
-    pub(super) fn add(&mut self, client: Client) {
-        match client {
-            Client::Legacy(id) => self.legacy.push(id),
-            Client::Socket(socket) => self.sockets.push(socket),
-            Client::Modern => self.modern += 1,
+    pub(super) fn add(&mut self, member: Member) {
+        match member.client {
+            Client::Modern => self.modern.push(member),
+            Client::Legacy(_) | Client::Socket(_) => self.with_id.push(member),
         }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.with_id() + self.modern
-    }
-
-    fn with_id(&self) -> usize {
-        self.legacy.len() + self.sockets.len()
+        self.with_id.len() + self.modern.len()
     }
 
     /// Any of them.
     pub(super) fn any(&self) -> Option<Client> {
-        self.below(self.len())
+        let index = below(self.len())?;
+        // Clients without an id are all alike.
+        Some(self.with_id.get(index).map_or(Client::Modern, |member| member.client.clone()))
     }
 
     /// Any that has a session.
     pub(super) fn any_with_id(&self) -> Option<Client> {
-        self.below(self.with_id())
+        below(self.with_id.len()).map(|index| self.with_id[index].client.clone())
+    }
+
+    /// Takes any of them out: no further request is its.
+    pub(super) fn take_any(&mut self) -> Option<Member> {
+        let index = below(self.len())?;
+        let sessions = self.with_id.len();
+        Some(if index < sessions { self.with_id.swap_remove(index) } else { self.modern.swap_remove(index - sessions) })
     }
 
     /// All that have a session.
     pub(super) fn all_with_id(&self) -> Vec<Client> {
-        (0..self.with_id()).map(|index| self.at(index)).collect()
+        self.with_id.iter().map(|member| member.client.clone()).collect()
     }
+}
 
-    fn below(&self, count: usize) -> Option<Client> {
-        (count > 0).then(|| self.at(rand::rng().random_range(0..count)))
-    }
-
-    fn at(&self, index: usize) -> Client {
-        if let Some(id) = self.legacy.get(index) {
-            return Client::Legacy(Rc::clone(id));
-        }
-        match self.sockets.get(index - self.legacy.len()) {
-            Some(socket) => Client::Socket(Rc::clone(socket)),
-            None => Client::Modern,
-        }
-    }
+fn below(count: usize) -> Option<usize> {
+    (count > 0).then(|| rand::rng().random_range(0..count))
 }

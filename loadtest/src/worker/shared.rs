@@ -1,6 +1,7 @@
 //! What all tasks of a worker have in common. One thread: plain cells.
 
 use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -13,11 +14,14 @@ use crate::clock::Clock;
 use crate::outcome::Outcome;
 use crate::proto::{Example, Gauges};
 use crate::scenario::Scenario;
+use crate::schedule::Evenly;
 use crate::tally::{Operation, Tally};
 use crate::usage::Usage;
 
 /// Examples of one report; more are not sent.
 const EXAMPLES_MAX: usize = 20;
+/// Idle connections to one address that are kept in any case.
+const IDLE_MIN: usize = 64;
 
 pub(super) struct Shared {
     pub(super) scenario: Scenario,
@@ -26,6 +30,8 @@ pub(super) struct Shared {
     pub(super) workers: u64,
     pub(super) targets: Targets,
     pub(super) pool: Pool,
+    /// The address of this machine that connections come from, if not any.
+    pub(super) source: Option<IpAddr>,
     pub(super) sessions: RefCell<Sessions>,
     pub(super) tally: RefCell<Tally>,
     pub(super) examples: RefCell<Vec<Example>>,
@@ -38,8 +44,10 @@ pub(super) struct Shared {
     pub(super) in_flight: Cell<usize>,
     /// Sessions that are asked until they are served again.
     pub(super) recovering: Cell<u64>,
-    /// When the newest announcement was due.
-    pub(super) announced: Cell<Option<Instant>>,
+    /// Sessions that end so that others take their place.
+    pub(super) leaving: Cell<u64>,
+    /// When announcements are due, once streams are held.
+    pub(super) announcements: Cell<Option<Evenly>>,
     /// Streams are taken down on purpose.
     pub(super) ending: Cell<bool>,
     ids: Cell<u64>,
@@ -52,6 +60,7 @@ impl Shared {
         worker: u32,
         workers: u32,
         urls: &[String],
+        source: Option<IpAddr>,
     ) -> Result<Rc<Shared>> {
         let targets = Targets::default();
         targets.replace(urls).await?;
@@ -62,6 +71,7 @@ impl Shared {
             workers: workers.into(),
             targets,
             pool: Pool::default(),
+            source,
             sessions: RefCell::default(),
             tally: RefCell::default(),
             examples: RefCell::default(),
@@ -70,7 +80,8 @@ impl Shared {
             attempted: Cell::default(),
             in_flight: Cell::default(),
             recovering: Cell::default(),
-            announced: Cell::default(),
+            leaving: Cell::default(),
+            announcements: Cell::default(),
             ending: Cell::default(),
             // No two workers use the same ids, so that an answer to another's request shows.
             ids: Cell::new(u64::from(worker) << 40 | 1),
@@ -82,6 +93,11 @@ impl Shared {
         let id = self.ids.get();
         self.ids.set(id + 1);
         id
+    }
+
+    /// Connections that are kept to one address while nothing is under way on them: as many as are needed at a time.
+    pub(super) fn idle_max(&self) -> usize {
+        self.scenario.calls.in_flight_max.div_ceil(self.targets.count().max(1)).max(IDLE_MIN)
     }
 
     /// Something is due: it will have exactly one outcome.

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 use super::requests::Failed;
-use super::sessions::Client;
+use super::sessions::{Client, Kind};
 use super::shared::Shared;
 use crate::http::frames::{Frame, Frames};
 use crate::http::{Body, Connection, Events, Fault, Head, Line};
@@ -56,6 +56,26 @@ enum Reader {
     Frames(Frames),
 }
 
+/// A stream that counts as open.
+struct Counted {
+    shared: Rc<Shared>,
+    kind: Kind,
+    subscribes: bool,
+}
+
+impl Counted {
+    fn new(shared: &Rc<Shared>, kind: Kind, subscribes: bool) -> Counted {
+        shared.stream_opened(kind, subscribes, 1);
+        Counted { shared: Rc::clone(shared), kind, subscribes }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.shared.stream_opened(self.kind, self.subscribes, -1);
+    }
+}
+
 impl Holding {
     pub(super) fn new(shared: Rc<Shared>, client: Client, subscribes: bool) -> Holding {
         Holding { shared, client, subscribes, last_event: None, heard: None, open: None }
@@ -70,9 +90,10 @@ impl Holding {
     pub(super) async fn hold(mut self) {
         while !self.shared.ending.get() {
             if self.open.is_some() {
-                self.shared.stream_opened(self.client.kind(), self.subscribes, 1);
+                // Taken back also when this task is ended from outside.
+                let counted = Counted::new(&self.shared, self.client.kind(), self.subscribes);
                 self.read().await;
-                self.shared.stream_opened(self.client.kind(), self.subscribes, -1);
+                drop(counted);
             }
             // On the heap, so that an idle stream does not keep the room for it.
             if self.shared.ending.get() || !Box::pin(self.open_again()).await {
@@ -106,9 +127,9 @@ impl Holding {
     /// Opens it at any node; goes on behind the last event where that is known.
     pub(super) async fn open(&mut self) -> Result<(), Failed> {
         let target = self.shared.targets.any();
-        let mut connection = Connection::open(target.address).await.map_err(|fault| {
+        let mut connection = Connection::open(target.address, self.shared.source).await.map_err(|fault| {
             self.shared.targets.refused(target.address);
-            (Outcome::Refused, format!("{}: {fault}", target.host))
+            (Outcome::Unreached, format!("{}: {fault}", target.host))
         })?;
         let request = match &self.client {
             Client::Legacy(session) => wire::get(&target, session, self.last_event.as_deref()),
@@ -148,7 +169,7 @@ impl Holding {
             _ => head.is_events && status == 200,
         };
         let in_session = self.client.id().is_some_and(|id| !id.is_empty());
-        match outcome::of_status(status, in_session) {
+        match outcome::of_status(status, head.says_when, in_session) {
             _ if is_good => Ok(()),
             Some(outcome) => Err((outcome, format!("{host}: {status} for a stream"))),
             None => Err((Outcome::Wrong, format!("{host}: {status}, and no stream"))),
@@ -229,7 +250,8 @@ impl Shared {
         if !(says(UPDATED) && says(&self.scenario.subscribe.uri)) {
             return;
         }
-        match self.announced.get() {
+        // Not what a timer has set: a notice may be quicker than the timer of this worker.
+        match self.announcements.get().and_then(|due| due.newest(Instant::now())) {
             Some(due) if *last != Some(due) => {
                 *last = Some(due);
                 self.end(Operation::Deliver, due, Outcome::Ok, "");
@@ -252,7 +274,7 @@ mod tests {
     async fn an_idle_stream_takes_less_than_a_kilobyte() {
         let scenario = Scenario::parse(include_str!("../../scenarios/local.toml")).expect("a scenario");
         let urls = ["http://127.0.0.1:9/mcp".to_owned()];
-        let shared = Shared::new(scenario, Clock::starting_at(unix_ms()), 0, 1, &urls).await.expect("shared");
+        let shared = Shared::new(scenario, Clock::starting_at(unix_ms()), 0, 1, &urls, None).await.expect("shared");
         let id: Rc<str> = "x".repeat(60).into();
         let holding = Holding::new(shared, Client::Legacy(id), true).hold();
         let bytes = size_of_val(&holding) + TASK_BYTES;

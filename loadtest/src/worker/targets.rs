@@ -48,6 +48,10 @@ impl Targets {
         Rc::clone(&first.target)
     }
 
+    pub(super) fn count(&self) -> usize {
+        self.0.borrow().len()
+    }
+
     /// It took no connection.
     pub(super) fn refused(&self, address: SocketAddr) {
         let until = Some(Instant::now() + LEFT_ALONE);

@@ -1,5 +1,7 @@
 //! Leads a run: waits for the workers, lets them open their sessions, holds, lets faults happen, and ends it.
 
+mod overload;
+
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
@@ -145,6 +147,9 @@ impl Conductor {
     async fn hold(&mut self) -> Result<(u32, u32)> {
         let from = self.clock.now() as u32 + 1;
         self.say_to_all(&to_worker::Message::Hold(Hold { second: from })).await;
+        if let Some(overload) = self.setup.scenario.overload.clone() {
+            return self.overload(from, &overload).await;
+        }
         let hold = self.setup.scenario.hold.as_secs_f64();
         let until = from + hold.ceil() as u32;
         let mut faults = self.setup.scenario.faults.clone();

@@ -1,21 +1,17 @@
 //! What clients do, as a TOML file says it. Unknown keys and impossible values are refused before anything starts.
 
+mod check;
+mod units;
+
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use thiserror::Error;
+use serde::{Deserialize, Serialize};
 
 use crate::cli::Common;
 
-/// Shares are written by hand: they may miss 1 by this much.
-const SHARES_OFF: f64 = 0.001;
-const CONNECTIONS_MAX: u64 = 2_000_000;
-const RATE_MAX: f64 = 1_000_000.0;
-/// A slower ramp than one session in a hundred seconds is a mistake.
-const OPENS_MIN: f64 = 0.01;
-const PAYLOAD_BYTES_MAX: usize = 1 << 20;
+pub(crate) use units::{parse_bytes, parse_duration};
 
 /// A scenario.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,7 +24,7 @@ pub(crate) struct Scenario {
     /// How many are opened in a second, evenly.
     pub(crate) opens_per_second: f64,
     /// How long they are held, with calls.
-    #[serde(with = "duration")]
+    #[serde(with = "units::duration")]
     pub(crate) hold: Duration,
     /// Who connects.
     #[serde(default)]
@@ -41,6 +37,14 @@ pub(crate) struct Scenario {
     pub(crate) subscribe: Subscribe,
     #[serde(default)]
     pub(crate) notify: Notify,
+    #[serde(default)]
+    pub(crate) churn: Churn,
+    /// More calls than the gateway can take, after the hold.
+    #[serde(default)]
+    pub(crate) overload: Option<Overload>,
+    /// What `local` starts, and holds it to; of no meaning elsewhere.
+    #[serde(default)]
+    pub(crate) local: Local,
     /// What happens while streams are held.
     #[serde(default)]
     pub(crate) faults: Vec<Fault>,
@@ -72,7 +76,7 @@ pub(crate) struct Calls {
     /// Length of that text.
     pub(crate) payload_bytes: usize,
     /// Silence after which a client gives up.
-    #[serde(with = "duration")]
+    #[serde(with = "units::duration")]
     pub(crate) patience: Duration,
     /// Most calls in flight of one worker. What is due beyond it is not sent, which makes the run worthless.
     pub(crate) in_flight_max: usize,
@@ -104,6 +108,45 @@ pub(crate) struct Notify {
     pub(crate) per_second: f64,
     /// A tool that takes the argument `uri`.
     pub(crate) tool: String,
+}
+
+/// Sessions that end while streams are held, each with another that opens in its place.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Churn {
+    pub(crate) per_second: f64,
+}
+
+/// First the peak is looked for: steps of calls at a rising rate, the first at `calls.per_second`, until no more of them
+/// are answered. Then come the hold at `rest` of the peak, and each multiple of it with a rest behind it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Overload {
+    /// The rate of a step is that of the one before, times this.
+    pub(crate) grow: f64,
+    #[serde(with = "units::duration")]
+    pub(crate) step: Duration,
+    /// What is offered, in peaks, one after the other.
+    pub(crate) multiples: Vec<f64>,
+    #[serde(with = "units::duration")]
+    pub(crate) each: Duration,
+    /// What is offered in the hold and between multiples, as a share of the peak.
+    pub(crate) rest: f64,
+    #[serde(with = "units::duration")]
+    pub(crate) rest_for: Duration,
+}
+
+/// Nodes of a `local` run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Local {
+    /// How many; otherwise as many as the descriptors of a process need, at least 3.
+    pub(crate) nodes: Option<u8>,
+    /// Cores that each node may use (a quota of its control group).
+    pub(crate) cpu_max: Option<f64>,
+    /// Memory that each node may take before it is killed.
+    #[serde(with = "units::bytes", skip_serializing_if = "Option::is_none")]
+    pub(crate) memory_max: Option<u64>,
 }
 
 /// Something that happens while streams are held.
@@ -141,12 +184,28 @@ pub(crate) struct Limits {
     /// 99th percentile of calls in the steady state, from when they were due.
     pub(crate) p99_ms: f64,
     /// After a fault every session and stream is served again within this time.
-    #[serde(with = "duration")]
+    #[serde(with = "units::duration")]
     pub(crate) served_again: Duration,
     /// Share of the offered rate that must be achieved in the steady state.
     pub(crate) achieved_min: f64,
     /// 99th percentile of how late the generator itself may be, in the steady state.
     pub(crate) late_p99_ms: f64,
+    /// Of the peak, what must still be answered well at each multiple of it.
+    pub(crate) goodput_min: f64,
+    /// 99th percentile of calls that were answered well, at each multiple of the peak.
+    pub(crate) admitted_p99_ms: f64,
+    /// After each multiple all is as before within this time.
+    #[serde(with = "units::duration")]
+    pub(crate) recovered: Duration,
+    /// The first part of the hold, in which memory may grow as it likes.
+    #[serde(with = "units::duration")]
+    pub(crate) warm_up: Duration,
+    /// After it: growth of the memory of all nodes together, in MiB per minute. Not looked at without a value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) memory_mib_per_minute: Option<f64>,
+    /// And the change of each node's descriptors, and of its threads, over the rest of the hold, as a share of their mean.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) drift_max: Option<f64>,
 }
 
 impl Default for Clients {
@@ -181,6 +240,19 @@ impl Default for Notify {
     }
 }
 
+impl Default for Overload {
+    fn default() -> Overload {
+        Overload {
+            grow: 1.3,
+            step: Duration::from_secs(5),
+            multiples: vec![2.0, 4.0, 20.0],
+            each: Duration::from_secs(20),
+            rest: 0.5,
+            rest_for: Duration::from_secs(20),
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
@@ -189,35 +261,14 @@ impl Default for Limits {
             served_again: Duration::from_secs(10),
             achieved_min: 0.99,
             late_p99_ms: 20.0,
+            goodput_min: 0.9,
+            admitted_p99_ms: 500.0,
+            recovered: Duration::from_secs(10),
+            warm_up: Duration::ZERO,
+            memory_mib_per_minute: None,
+            drift_max: None,
         }
     }
-}
-
-/// A value that cannot be.
-#[derive(Debug, Error, PartialEq)]
-pub(crate) enum Impossible {
-    #[error("connections: {0} is not between 1 and {CONNECTIONS_MAX}")]
-    Connections(u64),
-    #[error("opens_per_second: {0} is not between {OPENS_MIN} and {RATE_MAX}")]
-    Opens(f64),
-    #[error("hold: it must be at least a second")]
-    Hold,
-    #[error("{0}: {1} is not a share between 0 and 1")]
-    Share(&'static str, f64),
-    #[error("clients: the shares add up to {0}, not to 1")]
-    Shares(f64),
-    #[error("{0}: {1} is not a rate between 0 and {RATE_MAX} per second")]
-    Rate(&'static str, f64),
-    #[error("calls.payload_bytes: {0} is more than {PAYLOAD_BYTES_MAX}")]
-    Payload(usize),
-    #[error("calls.in_flight_max: it must be at least 1")]
-    InFlight,
-    #[error("{0}: it is needed with {1}")]
-    Needed(&'static str, &'static str),
-    #[error("faults: `command` is for the kind `command`, which needs it")]
-    Command,
-    #[error("limits.{0}: {1} is not a positive number")]
-    Limit(&'static str, f64),
 }
 
 impl Scenario {
@@ -248,112 +299,7 @@ impl Scenario {
     pub(crate) fn ramp(&self) -> Duration {
         Duration::from_secs_f64(self.connections as f64 / self.opens_per_second)
     }
-
-    fn check(&self) -> Result<(), Impossible> {
-        if !(OPENS_MIN..=RATE_MAX).contains(&self.opens_per_second) {
-            return Err(Impossible::Opens(self.opens_per_second));
-        }
-        if self.connections == 0 || self.connections > CONNECTIONS_MAX {
-            return Err(Impossible::Connections(self.connections));
-        }
-        if self.hold < Duration::from_secs(1) {
-            return Err(Impossible::Hold);
-        }
-        self.check_shares()?;
-        self.check_rates()?;
-        if self.calls.payload_bytes > PAYLOAD_BYTES_MAX {
-            return Err(Impossible::Payload(self.calls.payload_bytes));
-        }
-        if self.calls.in_flight_max == 0 {
-            return Err(Impossible::InFlight);
-        }
-        for fault in &self.faults {
-            share("faults.at", fault.at)?;
-            if (fault.kind == FaultKind::Command) == fault.command.is_empty() {
-                return Err(Impossible::Command);
-            }
-        }
-        self.check_limits()
-    }
-
-    fn check_shares(&self) -> Result<(), Impossible> {
-        let Clients { legacy_sse, modern_listen, websocket } = self.clients;
-        share("clients.legacy_sse", legacy_sse)?;
-        share("clients.modern_listen", modern_listen)?;
-        share("clients.websocket", websocket)?;
-        share("subscribe.share", self.subscribe.share)?;
-        let sum = legacy_sse + modern_listen + websocket;
-        if (sum - 1.0).abs() > SHARES_OFF { Err(Impossible::Shares(sum)) } else { Ok(()) }
-    }
-
-    fn check_rates(&self) -> Result<(), Impossible> {
-        rate("calls.per_second", self.calls.per_second)?;
-        rate("lists.per_second", self.lists.per_second)?;
-        rate("subscribe.per_second", self.subscribe.per_second)?;
-        rate("notify.per_second", self.notify.per_second)?;
-        let needed = [
-            (self.calls.per_second > 0.0 && self.calls.tool.is_empty(), "calls.tool", "calls.per_second"),
-            (self.subscribe.share > 0.0 && self.subscribe.uri.is_empty(), "subscribe.uri", "subscribe.share"),
-            (self.notify.per_second > 0.0 && self.subscribe.share == 0.0, "subscribe.share", "notify.per_second"),
-            (
-                self.subscribe.per_second > 0.0 && self.subscribe.other_uri.is_empty(),
-                "subscribe.other_uri",
-                "subscribe.per_second",
-            ),
-        ];
-        match needed.into_iter().find(|(is_missing, ..)| *is_missing) {
-            Some((_, what, with)) => Err(Impossible::Needed(what, with)),
-            None => Ok(()),
-        }
-    }
-
-    fn check_limits(&self) -> Result<(), Impossible> {
-        let limits = &self.limits;
-        share("limits.errors_max", limits.errors_max)?;
-        share("limits.achieved_min", limits.achieved_min)?;
-        for (name, value) in [("p99_ms", limits.p99_ms), ("late_p99_ms", limits.late_p99_ms)] {
-            if !(value.is_finite() && value > 0.0) {
-                return Err(Impossible::Limit(name, value));
-            }
-        }
-        Ok(())
-    }
-}
-
-fn share(name: &'static str, value: f64) -> Result<(), Impossible> {
-    if (0.0..=1.0).contains(&value) { Ok(()) } else { Err(Impossible::Share(name, value)) }
-}
-
-fn rate(name: &'static str, value: f64) -> Result<(), Impossible> {
-    if (0.0..=RATE_MAX).contains(&value) { Ok(()) } else { Err(Impossible::Rate(name, value)) }
-}
-
-/// `500ms`, `30s`, `5m`, `1h`.
-pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
-    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
-    let number: u64 = digits.parse().map_err(|_| format!("{text} is not a time such as 500ms, 30s, 5m or 1h"))?;
-    let milliseconds = match &text[digits.len()..] {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        _ => return Err(format!("{text} has no unit: ms, s, m or h")),
-    };
-    number.checked_mul(milliseconds).map(Duration::from_millis).ok_or_else(|| format!("{text} is too long"))
-}
-
-mod duration {
-    use super::*;
-
-    pub(super) fn serialize<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&format!("{}ms", time.as_millis()))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        parse_duration(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
-    }
 }
 
 #[cfg(test)]
-#[path = "scenario_tests.rs"]
 mod tests;

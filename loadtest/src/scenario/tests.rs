@@ -10,9 +10,11 @@ fn refused(text: &str) -> String {
 #[test]
 fn the_scenarios_that_come_with_it_are_good() {
     for text in [
-        include_str!("../scenarios/local.toml"),
-        include_str!("../scenarios/fanout.toml"),
-        include_str!("../scenarios/cluster.toml"),
+        include_str!("../../scenarios/local.toml"),
+        include_str!("../../scenarios/fanout.toml"),
+        include_str!("../../scenarios/overload.toml"),
+        include_str!("../../scenarios/soak.toml"),
+        include_str!("../../scenarios/cluster.toml"),
     ] {
         let scenario = Scenario::parse(text).expect("a good scenario");
         let json = serde_json::to_string(&scenario).expect("json");
@@ -53,10 +55,28 @@ fn impossible_values_are_refused_with_their_key() {
         ("[[faults]]\nat = 0.5\nkind = \"command\"\n", "needs it"),
         ("[[faults]]\nat = 0.5\nkind = \"explode\"\n", "explode"),
         ("[limits]\np99_ms = 0.0\n", "limits.p99_ms"),
+        ("[limits]\nmemory_mib_per_minute = -1.0\n", "limits.memory_mib_per_minute"),
+        ("[churn]\nper_second = -1.0\n", "churn.per_second"),
+        ("[overload]\n", "calls.per_second"),
+        ("[calls]\nper_second = 5.0\n[overload]\ngrow = 1.0\n", "overload: grow"),
+        ("[calls]\nper_second = 5.0\n[overload]\nmultiples = [0.5]\n", "overload: multiples"),
+        ("[calls]\nper_second = 5.0\n[overload]\nstep = \"1s\"\n", "overload: step"),
+        ("[calls]\nper_second = 5.0\n[overload]\n[[faults]]\nat = 0.5\nkind = \"add_node\"\n", "overload: faults"),
+        ("[local]\ncpu_max = 0.0\n", "local.cpu_max"),
+        ("[local]\nmemory_max = \"1MiB\"\n", "local.memory_max"),
+        ("[local]\nmemory_max = \"512MB\"\n", "no unit: KiB"),
     ] {
         let text = refused(&format!("{BASE}{more}"));
         assert!(text.contains(wanted), "{more}: {text}");
     }
+}
+
+#[test]
+fn what_nodes_are_held_to_is_read() {
+    let text = format!("{BASE}[local]\nnodes = 3\ncpu_max = 0.25\nmemory_max = \"512MiB\"\n");
+    let local = Scenario::parse(&text).expect("a scenario").local;
+    assert_eq!((local.nodes, local.cpu_max, local.memory_max), (Some(3), Some(0.25), Some(512 << 20)));
+    assert_eq!(Scenario::parse(BASE).expect("a scenario").local, Local::default());
 }
 
 #[test]

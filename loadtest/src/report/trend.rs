@@ -1,0 +1,112 @@
+//! What grows while streams are held: lines through the nodes' memory, descriptors and threads. Pure.
+
+use serde::{Deserialize, Serialize};
+
+use crate::timeline::{Part, ProcessUsage, Sample};
+
+/// A line through less says nothing.
+const MINUTES_MIN: f64 = 0.5;
+/// A node that was there for less of the time is left out.
+const THERE_MIN: f64 = 0.9;
+
+/// Of one node, after the warm-up.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Trend {
+    pub(crate) node: String,
+    pub(crate) minutes: f64,
+    pub(crate) memory_mib_per_minute: f64,
+    /// Change over all of the time, as a share of the mean.
+    pub(crate) descriptors_drift: f64,
+    pub(crate) threads_drift: f64,
+}
+
+/// Of all nodes that were there from `from` to `until`, in seconds.
+pub(super) fn of(processes: &[ProcessUsage], from: f64, until: f64) -> Vec<Trend> {
+    let minutes = (until - from) / 60.0;
+    if minutes < MINUTES_MIN {
+        return Vec::new();
+    }
+    let nodes = processes.iter().filter(|process| process.part == Part::Node);
+    nodes.filter_map(|node| trend(node, from, until)).collect()
+}
+
+fn trend(node: &ProcessUsage, from: f64, until: f64) -> Option<Trend> {
+    let samples: Vec<&Sample> = node.samples.iter().filter(|one| one.second >= from && one.second < until).collect();
+    let there = samples.last()?.second - samples.first()?.second;
+    if there < (until - from) * THERE_MIN {
+        return None;
+    }
+    let line = |value: &dyn Fn(&Sample) -> Option<f64>| {
+        Line::through(samples.iter().filter_map(|sample| Some((sample.second / 60.0, value(sample)?))))
+    };
+    let minutes = there / 60.0;
+    let drift = |line: Line| if line.mean > 0.0 { line.slope * minutes / line.mean } else { 0.0 };
+    Some(Trend {
+        node: node.name.clone(),
+        minutes,
+        memory_mib_per_minute: line(&|sample| Some(sample.memory_bytes as f64)).slope / f64::from(1 << 20),
+        descriptors_drift: drift(line(&|sample| sample.descriptors.map(|count| count as f64))),
+        threads_drift: drift(line(&|sample| Some(sample.threads as f64))),
+    })
+}
+
+/// By least squares.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Line {
+    slope: f64,
+    mean: f64,
+}
+
+impl Line {
+    /// Level, if there are not two points at different times.
+    fn through(points: impl Iterator<Item = (f64, f64)>) -> Line {
+        let points: Vec<(f64, f64)> = points.collect();
+        let count = points.len().max(1) as f64;
+        let mean_x = points.iter().map(|(x, _)| x).sum::<f64>() / count;
+        let mean = points.iter().map(|(_, y)| y).sum::<f64>() / count;
+        let spread: f64 = points.iter().map(|(x, _)| (x - mean_x).powi(2)).sum();
+        let common: f64 = points.iter().map(|(x, y)| (x - mean_x) * (y - mean)).sum();
+        Line { slope: if spread > 0.0 { common / spread } else { 0.0 }, mean }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(name: &str, until: u32, memory: impl Fn(f64) -> f64, descriptors: impl Fn(f64) -> f64) -> ProcessUsage {
+        let sample = |second: u32| {
+            let minute = f64::from(second) / 60.0;
+            let descriptors = second.is_multiple_of(10).then(|| descriptors(minute) as u64);
+            let memory_bytes = memory(minute) as u64;
+            Sample { second: f64::from(second), memory_bytes, cores: 0.0, descriptors, threads: 5 }
+        };
+        ProcessUsage::made_of(name, Part::Node, (0..until).map(sample).collect())
+    }
+
+    #[test]
+    fn what_grows_after_the_warm_up_is_told_from_noise_and_the_warm_up() {
+        let mib = f64::from(1 << 20);
+        // 50 MiB in the first minute; then 2 MiB per minute, with a wave on it.
+        let grows = |minute: f64| mib * (100.0 + 50.0 * minute.min(1.0) + 2.0 * minute + (minute * 40.0).sin());
+        let flat = |minute: f64| mib * (100.0 + (minute * 40.0).sin());
+        let nodes = [
+            node("n1", 600, grows, |minute| 1_000.0 + 10.0 * minute),
+            node("n2", 600, flat, |_| 1_000.0),
+            node("n3", 200, flat, |_| 1_000.0),
+        ];
+        let trends = of(&nodes, 60.0, 600.0);
+        let [one, other] = &trends[..] else { panic!("the node that went is left out: {trends:?}") };
+        assert!((one.memory_mib_per_minute - 2.0).abs() < 0.1, "{one:?}");
+        assert!((one.descriptors_drift - 0.09).abs() < 0.01, "{one:?}");
+        assert!(other.memory_mib_per_minute.abs() < 0.1 && other.descriptors_drift.abs() < 0.001, "{other:?}");
+        assert!(one.threads_drift.abs() < 1e-9);
+        assert_eq!(of(&nodes, 60.0, 70.0), [], "too short");
+    }
+
+    #[test]
+    fn a_line_through_nothing_is_level() {
+        assert_eq!(Line::through([].into_iter()), Line::default());
+        assert_eq!(Line::through([(1.0, 5.0), (1.0, 7.0)].into_iter()), Line { slope: 0.0, mean: 6.0 });
+    }
+}
