@@ -31,3 +31,4 @@ mod viewer;
 mod watch;
 
 pub use node::{ConfigError, Node, NodeConfig, Registry};
+pub use topics::Announced;

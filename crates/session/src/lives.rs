@@ -29,6 +29,10 @@ impl Lives {
         self.of(slot).values().cloned().collect()
     }
 
+    pub(crate) fn count(&self) -> usize {
+        self.0.iter().map(|of_slot| of_slot.lock().len()).sum()
+    }
+
     pub(crate) fn all(&self) -> Vec<Arc<Live>> {
         self.0.iter().flat_map(|of_slot| of_slot.lock().values().cloned().collect::<Vec<_>>()).collect()
     }

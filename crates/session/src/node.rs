@@ -11,7 +11,7 @@ use crate::lives::Lives;
 use crate::owner::{Caller, HeaderLookup, Legacy, Owner, Reply, ServerId};
 use crate::site::Site;
 use crate::slots::Slots;
-use crate::topics::Hub;
+use crate::topics::{Announced, Hub};
 use crate::view::View;
 use enfilade_mcp::classify::Modern;
 use enfilade_mcp::cursor::CursorKey;
@@ -184,10 +184,22 @@ impl Node {
         self.calls.load(Ordering::Relaxed)
     }
 
+    /// Sessions in use on this node: those that were asked for since it owns them, and have not idled out.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.lives.count()
+    }
+
     /// Streams that want notices, and resources that somebody subscribed to.
     #[must_use]
     pub fn subscriptions(&self) -> (usize, usize) {
         self.hub.counts()
+    }
+
+    /// What was announced to streams of this node: changed lists and updated resources.
+    #[must_use]
+    pub fn announced(&self) -> Announced {
+        self.hub.announced()
     }
 
     /// Cancelled when the node stops.

@@ -111,7 +111,7 @@ impl Live {
     /// A line for the general stream that may be dropped when nobody reads.
     fn say(&self, method: &str, message: Bytes) {
         static LINE: AtomicU64 = AtomicU64::new(0);
-        self.general().notice(&format!("{method}#{}", LINE.fetch_add(1, Ordering::Relaxed)), message);
+        self.general().notice(format!("{method}#{}", LINE.fetch_add(1, Ordering::Relaxed)), message);
     }
 
     pub(crate) fn updated(&self, uri: &str) {

@@ -136,7 +136,9 @@ impl Live {
             if heard == 0 {
                 self.gap_notices(&stream);
             }
-            missed.into_iter().for_each(|method| stream.notice(method, notification(method, "", None)));
+            for method in missed {
+                stream.notice(method, notification(method, "", None));
+            }
             General { stream, registration }
         });
         // Whoever ended the session before did not find the stream.

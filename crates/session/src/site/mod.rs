@@ -7,7 +7,7 @@ mod catalog;
 
 use crate::config::Limits;
 use crate::lists::ListKind;
-use crate::topics::Hub;
+use crate::topics::{Hub, Updates};
 use catalog::Catalog;
 use enfilade_mcp::{Era, json};
 use enfilade_upstream::{CallError, Connector, Peer};
@@ -70,6 +70,8 @@ pub(crate) struct Site {
     /// Lists that changed and of which clients do not know yet.
     changed: Mutex<BTreeSet<ListKind>>,
     announce: Notify,
+    /// Resources that changed and of which clients do not know yet.
+    pub(crate) updates: Updates,
     /// Woken when somebody doubts that the upstream lives, or wants other topics.
     pub(crate) nudge: Notify,
 }
@@ -87,6 +89,7 @@ impl Site {
             catalog: Catalog::new(),
             changed: Mutex::default(),
             announce: Notify::new(),
+            updates: Updates::default(),
             nudge: Notify::new(),
         })
     }
@@ -188,7 +191,7 @@ impl Site {
             self.announce.notified().await;
             tokio::time::sleep(ANNOUNCE_AFTER).await;
             let kinds: Vec<ListKind> = std::mem::take(&mut *self.changed.lock()).into_iter().collect();
-            self.hub.lists_changed(self.index, &kinds);
+            self.hub.lists_changed(self.index, &kinds).await;
         }
     }
 

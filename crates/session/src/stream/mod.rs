@@ -281,14 +281,15 @@ impl Stream {
     }
 
     /// Appends a notice; a waiting one of the same subject is replaced.
-    pub fn notice(&self, subject: &str, message: Bytes) {
+    pub fn notice(&self, subject: impl Into<Arc<str>>, message: Bytes) -> Noticed {
         let mut state = self.state.lock();
         if state.done {
-            return;
+            return Noticed::default();
         }
-        state.notice(subject, message);
+        let noticed = state.notice(subject.into(), message);
         drop(state);
         self.waker.wake();
+        noticed
     }
 
     /// No more will come; the reader gets what is there, then the end.
@@ -388,6 +389,17 @@ impl Stream {
         self.waker.wake();
         Some(EventStream::here(self.clone(), number))
     }
+}
+
+/// What became of a notice.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Noticed {
+    /// It waits for the reader; false when the stream has ended.
+    pub waits: bool,
+    /// It took the place of an unread one of the same subject.
+    pub coalesced: bool,
+    /// So many older ones had to go.
+    pub dropped: u64,
 }
 
 /// What came of an event that was taken in.

@@ -1,9 +1,10 @@
 //! What one stream holds, and what goes when there is no room.
 
-use super::{Kind, NOTICES_BYTES_MAX, NOTICES_MAX, STREAM_BYTES_MAX, STREAM_EVENTS_KEPT};
+use super::{Kind, NOTICES_BYTES_MAX, NOTICES_MAX, Noticed, STREAM_BYTES_MAX, STREAM_EVENTS_KEPT};
 use crate::copy::OpenCall;
 use bytes::Bytes;
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// The second is told of events that were given up once they are this many, or this many bytes.
 const TRIM_EVENTS: u64 = 64;
@@ -31,7 +32,7 @@ pub(super) struct State {
     pub(super) read: u64,
     /// Sequence number of the oldest event that is still kept, or was only dropped to make room.
     pub(super) kept_from: u64,
-    notices: VecDeque<(Box<str>, Bytes)>,
+    notices: VecDeque<(Arc<str>, Bytes)>,
     notices_bytes: usize,
     /// The attached reader; 0 for none.
     pub(super) reader: u64,
@@ -133,23 +134,31 @@ impl State {
     }
 
     /// Takes a notice in, in place of one of the same subject.
-    pub(super) fn notice(&mut self, subject: &str, message: Bytes) {
-        if let Some(at) = self.notices.iter().position(|(waiting, _)| **waiting == *subject) {
-            let old = std::mem::replace(&mut self.notices[at].1, message.clone());
-            self.notices_bytes = self.notices_bytes + message.len() - old.len();
+    pub(super) fn notice(&mut self, subject: Arc<str>, message: Bytes) -> Noticed {
+        let mut noticed = Noticed { waits: true, ..Noticed::default() };
+        if let Some((_, waiting)) = self.notices.iter_mut().find(|(waiting, _)| *waiting == subject) {
+            self.notices_bytes = self.notices_bytes + message.len() - waiting.len();
+            *waiting = message;
+            noticed.coalesced = true;
         } else {
             self.notices_bytes += message.len();
-            self.notices.push_back((subject.into(), message));
+            self.notices.push_back((subject, message));
         }
         while self.notices.len() > NOTICES_MAX || (self.notices_bytes > NOTICES_BYTES_MAX && self.notices.len() > 1) {
             self.take_notice();
-            self.dropped += 1;
+            noticed.dropped += 1;
         }
+        self.dropped += noticed.dropped;
+        noticed
     }
 
     pub(super) fn take_notice(&mut self) -> Option<Bytes> {
         let (_, message) = self.notices.pop_front()?;
         self.notices_bytes -= message.len();
+        if self.notices.is_empty() {
+            // A stream that waits keeps no room for notices.
+            self.notices = VecDeque::new();
+        }
         Some(message)
     }
 }

@@ -94,7 +94,7 @@ fn what_was_read_is_not_read_again_without_being_asked_for() {
 fn notices_are_bounded_in_bytes() {
     let stream = Stream::new(0, 1, Kind::Ephemeral);
     for at in 0..40 {
-        stream.notice(&at.to_string(), Bytes::from(vec![b'x'; NOTICES_BYTES_MAX / 10]));
+        stream.notice(at.to_string(), Bytes::from(vec![b'x'; NOTICES_BYTES_MAX / 10]));
     }
     assert_eq!(stream.dropped(), 30);
 }

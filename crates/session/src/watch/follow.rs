@@ -139,7 +139,7 @@ impl<'a> Follow<'a> {
         self.opened_at = Instant::now();
         if self.messages.is_some() {
             self.site.list_changed(&ListKind::ALL);
-            watched_before.iter().for_each(|uri| self.site.hub.updated(self.site.index, uri));
+            watched_before.iter().for_each(|uri| self.site.updates.put(uri));
         }
         Ok(())
     }

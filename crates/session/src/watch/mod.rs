@@ -34,7 +34,8 @@ impl Site {
     /// Runs until the task is ended.
     pub(crate) async fn watch(self: Arc<Self>) {
         let _fetches = EndFetches(self.clone());
-        tokio::join!(self.supervise(), self.announce_changes());
+        let updates = self.updates.announce(&self.hub, self.index);
+        tokio::join!(self.supervise(), self.announce_changes(), updates);
     }
 
     async fn supervise(&self) {
