@@ -20,9 +20,14 @@ DRILLS_ARGS ?=
 # Nodes of the gateway in `make conformance` and `make interop`; several stand behind a balancer without stickiness.
 NODES ?= 1
 # Streams of `make loadtest`, and how long they are held.
+# Without SCENARIO the default one runs: 100,000 streams for 6 minutes.
+SCENARIO ?=
+ifeq ($(SCENARIO),)
 CONNECTIONS ?= 100000
 HOLD ?= 6m
+endif
 LOADTEST_ARGS ?=
+LOADTEST_RUN = $(addprefix --scenario ,$(SCENARIO)) $(addprefix --connections ,$(CONNECTIONS)) $(addprefix --hold ,$(HOLD)) $(LOADTEST_ARGS)
 # How many seeds `make sim` runs.
 SEEDS ?= 200
 
@@ -91,11 +96,11 @@ drills: ## Real processes under load: kills, partitions, scaling; prints what wa
 	$(CARGO) build --locked --release -p enfilade -p enfilade-drills
 	$(RELEASE)/enfilade-drills --gateway $(RELEASE)/enfilade all $(DRILLS_ARGS)
 
-loadtest: ## CONNECTIONS=100000 streams at nodes of this machine, held HOLD=6m; an owner is killed, a node added; a report
+loadtest: ## CONNECTIONS=100000 streams at nodes of this machine, HOLD=6m, with faults; or SCENARIO=loadtest/scenarios/overload.toml, …
 	$(CARGO) build --locked --release -p enfilade-loadtest
-	$(RELEASE)/enfilade-loadtest local --connections $(CONNECTIONS) --check
+	$(RELEASE)/enfilade-loadtest local $(LOADTEST_RUN) --check
 	$(CARGO) build --locked --release -p enfilade
-	$(RELEASE)/enfilade-loadtest local --connections $(CONNECTIONS) --hold $(HOLD) $(LOADTEST_ARGS)
+	$(RELEASE)/enfilade-loadtest local $(LOADTEST_RUN)
 
 helm: ## The chart: rendered, linted, validated, bad values refused, and run as processes of this machine
 	$(call need,python3)

@@ -138,10 +138,10 @@ pub(crate) struct ScaleOptions {
     #[arg(long, value_delimiter = ',', default_values_t = [1, 2, 3, 4, 6])]
     pub(crate) nodes: Vec<usize>,
     /// Measured interval of one cell.
-    #[arg(long, default_value_t = 1.5)]
+    #[arg(long, default_value_t = 1.0)]
     pub(crate) seconds: f64,
     /// How long the nodes are idle before each cell, to see what that costs.
-    #[arg(long, default_value_t = 1.5)]
+    #[arg(long, default_value_t = 1.0)]
     pub(crate) idle_seconds: f64,
     /// Unmeasured load before each cell.
     #[arg(long, default_value_t = 300)]
@@ -149,7 +149,7 @@ pub(crate) struct ScaleOptions {
     /// How often each cell is measured, each time in a new cluster; the medians over rounds count.
     #[arg(long, default_value_t = 2)]
     pub(crate) rounds: u32,
-    /// Connections, spread over the nodes.
+    /// Connections, spread over the nodes; in one of the loads so many for each of them.
     #[arg(long, default_value_t = 32)]
     pub(crate) connections: usize,
     /// Payload in bytes, of the argument and of the echoed text.
@@ -158,9 +158,6 @@ pub(crate) struct ScaleOptions {
     /// Calls per second of the load that fills no core, whatever the size of the cluster.
     #[arg(long, default_value_t = 3_000.0)]
     pub(crate) calls_per_second: f64,
-    /// Measure so many calls per second for each node as well: a load that grows with the cluster.
-    #[arg(long)]
-    pub(crate) rate_per_node: Option<f64>,
     /// Fail when a class costs more or less than in the smallest cluster by a larger share than this.
     #[arg(long)]
     pub(crate) flat_max: Option<f64>,

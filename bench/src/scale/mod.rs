@@ -23,16 +23,13 @@ use crate::wire::Era;
 use report::Report;
 
 /// After a cell its sessions are closed.
-const SETTLED: Duration = Duration::from_millis(500);
+const SETTLED: Duration = Duration::from_millis(300);
 /// A load that sends less than this share of what it should has met something that is full.
 const REACHED: f64 = 0.95;
 /// Once sessions of all nodes stay where they are for this long, slots have found their owners.
 const STILL_SECONDS: f64 = 1.0;
 /// So often that is tried before a cluster is given up.
 const STILL_TRIES: u32 = 10;
-
-/// When each node gets its own.
-const CONNECTIONS_PER_NODE: usize = 10;
 
 /// What is measured in a cluster of one size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -50,11 +47,13 @@ enum Class {
 enum Kind {
     /// The same connections whatever the size; each answer is followed by the next call.
     Closed,
+    /// As many connections for each node: what a node has before it at a time is the same whatever the size.
+    ClosedEach,
     /// The same connections and calls per second whatever the size.
     Rate,
-    /// As many connections and calls per second for each node.
-    RatePerNode,
 }
+
+const KINDS: [Kind; 3] = [Kind::Closed, Kind::ClosedEach, Kind::Rate];
 
 /// A measured cell of one round.
 #[derive(Serialize)]
@@ -130,7 +129,7 @@ impl<'a> Bench<'a> {
         let (gateway, upstream) = (&self.options.gateway, &self.upstream.endpoint);
         let mut cluster = Cluster::start(Setup { gateway, upstream, data: &own, folder: &own }, nodes).await?;
         self.still(&cluster).await?;
-        for kind in self.options.kinds() {
+        for kind in KINDS {
             for class in order(round, nodes) {
                 tokio::time::sleep(SETTLED).await;
                 let net = match class {
@@ -211,17 +210,12 @@ impl<'a> Bench<'a> {
 }
 
 impl ScaleOptions {
-    fn kinds(&self) -> impl Iterator<Item = Kind> + use<> {
-        let per_node = self.rate_per_node.map(|_| Kind::RatePerNode);
-        [Kind::Closed, Kind::Rate].into_iter().chain(per_node)
-    }
-
     /// Connections, and calls per second over all of them.
     fn sent(&self, kind: Kind, nodes: usize) -> (usize, Option<f64>) {
         match kind {
             Kind::Closed => (self.connections, None),
+            Kind::ClosedEach => (self.connections * nodes, None),
             Kind::Rate => (self.connections, Some(self.calls_per_second)),
-            Kind::RatePerNode => (CONNECTIONS_PER_NODE * nodes, self.rate_per_node.map(|rate| rate * nodes as f64)),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{CONNECTIONS_PER_NODE, Class, Kind, Measured};
+use super::{Class, KINDS, Kind, Measured};
 use crate::cli::ScaleOptions;
 use crate::report::{QUIET_CORES_MAX, median, number};
 
@@ -35,18 +35,24 @@ struct Row {
     forwarded_to_local: Option<f64>,
 }
 
+/// How far sizes are apart under one load.
+#[derive(Debug, Serialize)]
+struct Apart {
+    kind: Kind,
+    /// Largest share by which a class of the gateway costs more or less than in the smallest cluster.
+    worst: Option<f64>,
+    /// Largest share by which it costs more than there, times what as many nginx cost more: what the machine does not
+    /// explain.
+    beyond_nginx_worst: Option<f64>,
+}
+
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     rows: Vec<Row>,
     connections: usize,
     payload: usize,
     calls_per_second: f64,
-    rate_per_node: Option<f64>,
-    /// Largest share by which a class of the gateway costs more or less than in the smallest cluster.
-    apart_worst: Option<f64>,
-    /// Largest share by which it costs more than there, times what as many nginx cost more: what the machine does not
-    /// explain.
-    beyond_nginx_worst: Option<f64>,
+    apart: Vec<Apart>,
     local_to_nginx_worst: Option<f64>,
     forwarded_to_local_worst: Option<f64>,
     flat_max: Option<f64>,
@@ -61,7 +67,7 @@ pub(super) struct Report {
 impl Report {
     pub(super) fn new(measured: &[Measured], options: &ScaleOptions) -> Self {
         let mut rows: Vec<Row> = Vec::new();
-        for kind in options.kinds() {
+        for kind in KINDS {
             for &nodes in &options.nodes {
                 rows.push(row(measured, nodes, kind, &rows));
             }
@@ -69,14 +75,12 @@ impl Report {
         let worst = |figure: fn(&Row) -> Option<f64>| rows.iter().filter_map(figure).reduce(f64::max);
         let others = measured.iter().map(|one| one.net.sample.others_cores + one.net.sample.stolen_cores);
         Self {
-            apart_worst: worst(Row::apart),
-            beyond_nginx_worst: worst(Row::beyond_nginx),
+            apart: KINDS.map(|kind| apart(&rows, kind)).into(),
             local_to_nginx_worst: worst(|row| row.local_to_nginx),
             forwarded_to_local_worst: worst(|row| row.forwarded_to_local),
             connections: options.connections,
             payload: options.payload,
             calls_per_second: options.calls_per_second,
-            rate_per_node: options.rate_per_node,
             flat_max: options.flat_max,
             nginx_ratio_max: options.nginx_ratio_max,
             ratio_max: options.ratio_max,
@@ -102,6 +106,13 @@ impl Report {
             || above(self.nginx_ratio_max, row.local_to_nginx)
             || above(self.ratio_max, row.forwarded_to_local)
     }
+}
+
+fn apart(rows: &[Row], kind: Kind) -> Apart {
+    let worst = |figure: fn(&Row) -> Option<f64>| {
+        rows.iter().filter(|row| row.kind == kind).filter_map(figure).reduce(f64::max)
+    };
+    Apart { kind, worst: worst(Row::apart), beyond_nginx_worst: worst(Row::beyond_nginx) }
 }
 
 fn row(measured: &[Measured], nodes: usize, kind: Kind, above: &[Row]) -> Row {
@@ -168,15 +179,16 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { connections, payload, calls_per_second, .. } = self;
         writeln!(f, "CPU us/call of all nodes; `idle` is what idle nodes use, and not in the CPU beside it")?;
-        writeln!(f, "{payload} B, {connections} connections; closed: a closed loop; rate: {calls_per_second} calls/s")?;
-        if let Some(rate) = self.rate_per_node {
-            writeln!(f, "rate *: {CONNECTIONS_PER_NODE} connections and {rate} calls/s for each node")?;
-        }
+        writeln!(
+            f,
+            "{payload} B; closed: a closed loop on {connections} connections, closed *: for each node; \
+             rate: {calls_per_second} calls/s"
+        )?;
         let column =
             |ratio: &str| format!("{:>7} {:>15} {:>5} {ratio:>8} {:>10}", "CPU", "lowest-highest", "idle", "/smallest");
         writeln!(
             f,
-            "{:>6} {:>5} | {} | {} | {:>7} {:>15} {:>10} |",
+            "{:>8} {:>5} | {} | {} | {:>7} {:>15} {:>10} |",
             "load",
             "nodes",
             column("/nginx"),
@@ -188,9 +200,12 @@ impl fmt::Display for Report {
         for row in &self.rows {
             writeln!(f, "{row}{}", if self.is_above(row) { " above a limit" } else { "" })?;
         }
+        let max = number(self.flat_max, 2);
+        for Apart { kind, worst, beyond_nginx_worst } in &self.apart {
+            let (kind, worst, beyond) = (kind.name(), number(*worst, 2), number(*beyond_nginx_worst, 2));
+            writeln!(f, "{kind}: apart from the smallest cluster {worst}, limit {max}; beyond as many nginx {beyond}")?;
+        }
         let limits = [
-            ("apart from the smallest cluster", self.apart_worst, self.flat_max),
-            ("beyond what as many nginx cost more", self.beyond_nginx_worst, None),
             ("local over nginx", self.local_to_nginx_worst, self.nginx_ratio_max),
             ("forwarded over local", self.forwarded_to_local_worst, self.ratio_max),
         ];
@@ -206,14 +221,20 @@ impl fmt::Display for Report {
     }
 }
 
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Kind::Closed => "closed",
+            Kind::ClosedEach => "closed *",
+            Kind::Rate => "rate",
+        }
+    }
+}
+
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match self.kind {
-            Kind::Closed => "closed",
-            Kind::Rate => "rate",
-            Kind::RatePerNode => "rate *",
-        };
-        write!(f, "{kind:>6} {:>5} |", self.nodes)?;
+        let kind = self.kind.name();
+        write!(f, "{kind:>8} {:>5} |", self.nodes)?;
         for (figures, ratio) in [(self.local, self.local_to_nginx), (self.forwarded, self.forwarded_to_local)] {
             let get = |figure: fn(Figures) -> f64| figures.map(figure);
             let (cpu, idle) = (number(get(|figures| figures.cpu_us), 1), number(get(|figures| figures.idle_us), 1));

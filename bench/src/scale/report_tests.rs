@@ -27,7 +27,7 @@ fn measured(nodes: usize, kind: Kind, class: Class, round: u32, cpu_us: f64) -> 
 fn run() -> Vec<Measured> {
     let mut all = Vec::new();
     for (round, factor) in [(0, 1.0), (1, 2.0)] {
-        for kind in [Kind::Closed, Kind::Rate] {
+        for kind in KINDS {
             for (nodes, local, forwarded) in [(1, 20.0, None), (2, 20.0, Some(24.0)), (3, 22.0, Some(30.0))] {
                 all.push(measured(nodes, kind, Class::Local, round, local * factor + 10.0));
                 all.extend(forwarded.map(|us| measured(nodes, kind, Class::Forwarded, round, us * factor + 10.0)));
@@ -53,8 +53,10 @@ fn classes_stand_beside_their_smallest_cluster_net_of_idle() {
     close(forwarded.to_smallest, 1.25);
     close(row.local_to_nginx.expect("a ratio"), 2.2);
     close(row.forwarded_to_local.expect("a ratio"), 30.0 / 22.0);
-    close(report.apart_worst.expect("worst"), 0.25);
-    close(report.beyond_nginx_worst.expect("worst"), 0.25);
+    for apart in &report.apart {
+        close(apart.worst.expect("worst"), 0.25);
+        close(apart.beyond_nginx_worst.expect("worst"), 0.25);
+    }
     assert!(report.rows[0].forwarded.is_none(), "nobody to forward to");
 }
 
@@ -82,11 +84,14 @@ fn errors_and_holes_spoil_a_run() {
 #[test]
 fn what_as_many_nginx_cost_more_is_the_machines() {
     let mut run = run();
-    for one in run.iter_mut().filter(|one| one.nodes == 3 && one.class == Class::Nginx) {
+    for one in run.iter_mut().filter(|one| one.nodes == 3 && one.class == Class::Nginx && one.kind == Kind::Rate) {
         one.net.sample.proxy_cpu = Some(CpuPerCall { clock_us: 18.0, stat_us: 18.0 });
     }
     let report = Report::new(&run, &options(&[]));
     // 1.25 times as much where nginx takes 1.2 times as much.
-    assert!(report.beyond_nginx_worst.is_some_and(|beyond| (beyond - 1.25 / 1.2 + 1.0).abs() < 1e-6), "{report}");
-    assert!(report.apart_worst.is_some_and(|apart| (apart - 0.25).abs() < 1e-6));
+    let beyond = report.apart.iter().map(|apart| apart.beyond_nginx_worst.expect("worst"));
+    for (is, should) in beyond.zip([0.25, 0.25, 1.25 / 1.2 - 1.0]) {
+        assert!((is - should).abs() < 1e-6, "{report}");
+    }
+    assert!(report.apart.iter().all(|apart| apart.worst.is_some_and(|worst| (worst - 0.25).abs() < 1e-6)));
 }

@@ -81,22 +81,24 @@ impl<'a> Ask<'a> {
                 headers.params(&mut |name, value| {
                     head.params.push(proto::Param { name: name.to_owned(), value: value.to_owned() });
                 });
-                (WireKind::Modern, request.text)
+                (WireKind::Modern, request.shared_text())
             }
-            What::Initialize { request } => (WireKind::Initialize, request.text),
+            What::Initialize { request } => (WireKind::Initialize, request.shared_text()),
             What::Legacy { message: Legacy::One { envelope, version, again }, .. } => {
                 head.version = version.map(str::to_owned);
                 head.again = again;
-                (WireKind::Legacy, envelope.text)
+                (WireKind::Legacy, envelope.shared_text())
             }
-            What::Legacy { message: Legacy::Batch(text), .. } => (WireKind::Batch, text),
+            What::Legacy { message: Legacy::Batch(text), .. } => {
+                (WireKind::Batch, Bytes::copy_from_slice(text.as_bytes()))
+            }
             What::OpenStream { last_event_id, .. } => {
                 head.last_event_id = last_event_id.map(str::to_owned);
-                (WireKind::OpenStream, "")
+                (WireKind::OpenStream, Bytes::new())
             }
-            What::End { .. } => (WireKind::End, ""),
+            What::End { .. } => (WireKind::End, Bytes::new()),
         };
         head.set_kind(kind);
-        wire::ask(&head, Bytes::copy_from_slice(message.as_bytes()))
+        wire::ask(&head, message)
     }
 }

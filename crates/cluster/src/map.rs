@@ -69,6 +69,11 @@ impl Maps {
         self.map.borrow().clone()
     }
 
+    /// Who serves the slot now, and under which term.
+    pub(crate) fn owner(&self, slot: Slot) -> Option<(Run, Fence)> {
+        self.map.borrow().owner(slot)
+    }
+
     /// Every change.
     pub(crate) fn watch(&self) -> watch::Receiver<Arc<Map>> {
         self.map.subscribe()
@@ -85,7 +90,7 @@ impl Maps {
     }
 
     /// Resolves when `run` may no longer answer under `fence`.
-    pub(crate) async fn superseded(self: Arc<Self>, fence: Fence, run: Run) {
+    pub(crate) async fn superseded(&self, fence: Fence, run: Run) {
         let changed = &self.changed[usize::from(fence.slot.get())];
         loop {
             let next = changed.notified();
@@ -152,7 +157,7 @@ mod tests {
         registry.apply(&Command::Assign { live: vec![run(1)] }).expect("assigned");
         let maps = Arc::new(Maps::new(map()));
         let fence = Fence { slot: Slot::new(3).expect("a slot"), term: Term(1) };
-        let mut waiting = Box::pin(maps.clone().superseded(fence, run(1)));
+        let mut waiting = Box::pin(maps.superseded(fence, run(1)));
         assert!(waiting.as_mut().now_or_never().is_none());
         registry.apply(&Command::Move { slots: vec![(fence.slot, fence.term)], to: run(2) }).expect("moves");
         let id = map().record(fence.slot).moving.expect("it moves").id;

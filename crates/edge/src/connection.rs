@@ -3,11 +3,15 @@
 use crate::config::Config;
 use crate::ending::Ending;
 use crate::guard::{Guard, Place};
+use crate::hand_over::{HandOver, Next};
 use crate::hold;
-use crate::limit::{Limit, Permit};
+use crate::limit::Permit;
 use crate::linger::Lingering;
+use crate::metrics::Figures;
 use crate::service;
 use crate::stop::Stop;
+use crate::streaming;
+use crate::ws;
 use enfilade_registry::SessionKeys;
 use enfilade_session::owner::Owner;
 use hyper::rt::Executor;
@@ -20,6 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::task::Poll;
 use std::time::Duration;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_util::task::TaskTracker;
 
@@ -39,9 +44,7 @@ pub(crate) struct Edge {
     pub(crate) owner: Arc<dyn Owner>,
     pub(crate) keys: Arc<SessionKeys>,
     pub(crate) guard: Guard,
-    pub(crate) connections: Limit,
-    pub(crate) requests: Limit,
-    pub(crate) messages: Limit,
+    pub(crate) figures: Figures,
     /// What it was told of its end.
     pub(crate) ending: Ending,
     /// No more requests are taken and lasting streams end.
@@ -52,13 +55,17 @@ pub(crate) struct Edge {
 }
 
 impl Edge {
-    pub(crate) fn new(config: Arc<Config>, owner: Arc<dyn Owner>, keys: Arc<SessionKeys>, ending: Ending) -> Self {
+    pub(crate) fn new(
+        config: Arc<Config>,
+        owner: Arc<dyn Owner>,
+        keys: Arc<SessionKeys>,
+        ending: Ending,
+        figures: Figures,
+    ) -> Self {
         Self {
             ending,
             guard: Guard::new(&config),
-            connections: Limit::new(config.connections_max),
-            requests: Limit::new(config.requests_in_flight_max),
-            messages: Limit::new(config.messages_bytes_max),
+            figures,
             stopping: Stop::default(),
             abort: Stop::default(),
             tasks: TaskTracker::new(),
@@ -75,12 +82,12 @@ pub(crate) struct Connection {
     pub(crate) place: Place,
     /// A request was refused before all of it was read.
     pub(crate) unread: AtomicBool,
+    pub(crate) hand_over: HandOver,
     /// Its place among all connections, for as long as its socket is open.
     pub(crate) _permit: Permit,
 }
 
 /// Speaks the one protocol of a listening address.
-#[derive(Clone)]
 pub(crate) enum Speaker {
     Http1(http1::Builder),
     Http2(http2::Builder<Tracked>),
@@ -125,25 +132,67 @@ impl Speaker {
         Self::Http2(builder)
     }
 
-    /// Serves one connection until it ends, or the node does.
-    pub(crate) async fn serve(self, stream: TcpStream, connection: Arc<Connection>) {
-        let edge = connection.edge.clone();
-        // hyper limits the time of an HTTP/1.1 head only, and pings HTTP/2 clients only once they have spoken.
-        if matches!(self, Self::Http2(_)) && !speaks(&stream, &edge).await {
-            return;
+    /// Serves one connection until it ends, or the node does. What is needed for a time only is boxed: the task of a
+    /// stream that was taken over keeps no room for it.
+    pub(crate) async fn serve(self: Arc<Self>, io: Box<Lingering>, connection: Arc<Connection>) {
+        match &*self {
+            Self::Http1(builder) => serve_http1(builder, io, connection).await,
+            Self::Http2(builder) => Box::pin(serve_http2(builder, io, connection)).await,
         }
-        let io = TokioIo::new(Lingering::new(stream, connection.clone()));
-        let service = service_fn(move |request| service::answer(connection.clone(), request));
-        match self {
-            Self::Http1(builder) => {
-                let connection = builder.serve_connection(io, service).with_upgrades();
-                hold::run(pin!(drive(connection, |connection| connection.graceful_shutdown(), &edge))).await;
-            }
-            Self::Http2(builder) => {
-                drive(builder.serve_connection(io, service), |connection| connection.graceful_shutdown(), &edge).await;
+    }
+}
+
+async fn serve_http1(builder: &http1::Builder, mut io: Box<Lingering>, connection: Arc<Connection>) {
+    while let Some((taken, next)) = Box::pin(answer_http1(builder, io, &connection)).await {
+        io = taken;
+        match next {
+            Next::WebSocket(opening) => return Box::pin(ws::serve(connection, opening, io)).await,
+            Next::Events { events, closes } => {
+                if !streaming::run(&mut io, events, &connection.edge).await {
+                    return;
+                }
+                if closes {
+                    let _ = io.shutdown().await; // It ends in any case.
+                    return;
+                }
             }
         }
     }
+}
+
+/// Answers requests until the connection ends, or goes on without hyper.
+async fn answer_http1(
+    builder: &http1::Builder,
+    io: Box<Lingering>,
+    connection: &Arc<Connection>,
+) -> Option<(Box<Lingering>, Next)> {
+    let (edge, hand_over) = (&connection.edge, &connection.hand_over);
+    let shared = connection.clone();
+    let service = service_fn(move |request| service::answer(shared.clone(), request));
+    let mut http = builder.serve_connection(TokioIo::new(io), service);
+    let driven = drive(Pin::new(&mut http), |http| http.graceful_shutdown(), edge, || hand_over.is_due());
+    let end = hold::run(pin!(driven)).await;
+    // Taken in any case: what is not gone on with ends here.
+    let next = match (end, hand_over.take()?) {
+        (End::Done, next @ Next::WebSocket(_)) | (End::HandedOver, next @ Next::Events { .. }) => next,
+        _ => return None,
+    };
+    let parts = http.into_parts();
+    let mut io = parts.io.into_inner();
+    // Copied: it is commonly nothing, or little in a large buffer.
+    io.put_back(&parts.read_buf);
+    Some((io, next))
+}
+
+async fn serve_http2(builder: &http2::Builder<Tracked>, io: Box<Lingering>, connection: Arc<Connection>) {
+    let edge = connection.edge.clone();
+    // hyper limits the time of an HTTP/1.1 head only, and pings HTTP/2 clients only once they have spoken.
+    if !speaks(io.stream(), &edge).await {
+        return;
+    }
+    let service = service_fn(move |request| service::answer(connection.clone(), request));
+    let http = pin!(builder.serve_connection(TokioIo::new(io), service));
+    drive(http, |http| http.graceful_shutdown(), &edge, || false).await;
 }
 
 /// Waits for a client's first byte; false when none came in time, or before the node stopped.
@@ -157,27 +206,55 @@ async fn speaks(stream: &TcpStream, edge: &Edge) -> bool {
     }
 }
 
-async fn drive<C>(connection: C, finish: fn(Pin<&mut C>), edge: &Edge)
+/// How hyper's part of a connection ends.
+enum End {
+    /// In order, or with an upgrade.
+    Done,
+    /// What follows is written without hyper.
+    HandedOver,
+    /// The client is gone, or the node ends at once.
+    Broken,
+}
+
+async fn drive<C>(mut http: Pin<&mut C>, finish: fn(Pin<&mut C>), edge: &Edge, is_handed_over: impl Fn() -> bool) -> End
 where
     C: Future<Output = hyper::Result<()>>,
 {
-    let mut connection = pin!(connection);
     let (mut stopping, mut abort) = (edge.stopping.watch(), edge.abort.watch());
     let mut finishing = false;
     poll_fn(|context| {
         if !finishing && stopping.poll(context) {
             finishing = true;
-            finish(connection.as_mut());
+            finish(http.as_mut());
         }
         if finishing && abort.poll(context) {
-            return Poll::Ready(());
+            return Poll::Ready(End::Broken);
         }
-        connection.as_mut().poll(context).map(|ended| {
+        match http.as_mut().poll(context) {
+            Poll::Ready(Ok(())) => Poll::Ready(End::Done),
             // Clients leave as they like: nothing to do, and nothing that an operator must know.
-            if let Err(error) = ended {
+            Poll::Ready(Err(error)) => {
                 tracing::debug!(%error, "connection ended");
+                Poll::Ready(End::Broken)
             }
-        })
+            Poll::Pending if is_handed_over() => Poll::Ready(End::HandedOver),
+            Poll::Pending => Poll::Pending,
+        }
     })
-    .await;
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The task of a stream keeps room for what it needs, and for no more.
+    #[test]
+    fn a_connection_without_hyper_keeps_little_room() {
+        fn size<A, B, C, F>(_: fn(A, B, C) -> F) -> usize {
+            size_of::<F>()
+        }
+        let bytes = size(Speaker::serve);
+        assert!(bytes <= 256, "{bytes} bytes");
+    }
 }

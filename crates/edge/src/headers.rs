@@ -38,6 +38,12 @@ pub(crate) fn text(map: &HeaderMap, name: impl AsHeaderName) -> Option<&str> {
     Some(HeaderValue::to_str(value).unwrap_or(UNREADABLE).trim_matches([' ', '\t']))
 }
 
+/// Whether a header that is a list of tokens names this one.
+pub(crate) fn has_token(map: &HeaderMap, name: HeaderName, token: &str) -> bool {
+    let values = map.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|value| value.trim().eq_ignore_ascii_case(token))
+}
+
 /// The headers of one request, as the owner asks for them.
 pub(crate) struct Lookup<'a>(pub(crate) &'a HeaderMap);
 

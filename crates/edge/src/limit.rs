@@ -24,6 +24,16 @@ impl Limit {
         permit.grow(1).then_some(permit)
     }
 
+    /// How much there is.
+    pub(crate) fn now(&self) -> usize {
+        self.0.now.load(Ordering::Relaxed)
+    }
+
+    /// How much there may be.
+    pub(crate) fn max(&self) -> usize {
+        self.0.max
+    }
+
     /// A share of nothing yet.
     pub(crate) fn empty(&self) -> Permit {
         Permit { counter: self.0.clone(), held: 0 }

@@ -1,8 +1,10 @@
-//! Closes a connection so that the last answer arrives. A socket that is closed with unread bytes is reset, and a reset
-//! overtakes the answer; so after a request that was refused while it was still being sent, what comes is read away.
+//! A client's socket: keeps what was read ahead, and closes so that the last answer arrives. A socket that is closed with
+//! unread bytes is reset, and a reset overtakes the answer; so after a request that was refused while it was still being
+//! sent, what comes is read away.
 
 use crate::connection::Connection;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,21 +17,62 @@ use tokio::time::Sleep;
 /// How long bytes of a refused request are read away, at most.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// A client's socket.
+/// Bytes of later requests that are read while an answer without an end is under way. Beyond them the end of the client is
+/// not seen before something is written.
+const AHEAD_BYTES_MAX: usize = 8 * 1024;
+
+/// The socket.
 pub(crate) struct Lingering {
     stream: TcpStream,
+    /// What was read already; it is read again first.
+    ahead: Vec<u8>,
     connection: Arc<Connection>,
     until: Option<Pin<Box<Sleep>>>,
 }
 
 impl Lingering {
     pub(crate) fn new(stream: TcpStream, connection: Arc<Connection>) -> Self {
-        Self { stream, connection, until: None }
+        Self { stream, ahead: Vec::new(), connection, until: None }
+    }
+
+    pub(crate) fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    /// Gives back what was read last, to be read again before all that is still to be read.
+    pub(crate) fn put_back(&mut self, read: &[u8]) {
+        self.ahead.splice(..0, read.iter().copied());
+    }
+
+    pub(crate) fn take_ahead(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.ahead)
+    }
+
+    /// Ready once the client has closed its side, or is gone. What it sends meanwhile is kept.
+    pub(crate) fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let mut scratch = [MaybeUninit::uninit(); 1024];
+        while self.ahead.len() < AHEAD_BYTES_MAX {
+            let mut buf = ReadBuf::uninit(&mut scratch);
+            match ready!(Pin::new(&mut self.stream).poll_read(context, &mut buf)) {
+                Ok(()) if !buf.filled().is_empty() => self.ahead.extend_from_slice(buf.filled()),
+                _ => return Poll::Ready(()),
+            }
+        }
+        Poll::Pending
     }
 }
 
 impl AsyncRead for Lingering {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.ahead.is_empty() {
+            let bytes = self.ahead.len().min(buf.remaining());
+            buf.put_slice(&self.ahead[..bytes]);
+            self.ahead.drain(..bytes);
+            if self.ahead.is_empty() {
+                self.ahead = Vec::new();
+            }
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.stream).poll_read(context, buf)
     }
 }
@@ -52,7 +95,9 @@ impl AsyncWrite for Lingering {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        ready!(Pin::new(&mut self.stream).poll_flush(context))?;
+        self.connection.hand_over.flushed();
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -4,8 +4,10 @@ use crate::config::{Config, ConfigError, Protocol};
 use crate::connection::{Connection, Edge, Speaker};
 use crate::ending::Ending;
 use crate::guard::Place;
+use crate::hand_over::HandOver;
 use crate::limit::Limit;
 use crate::linger::Lingering;
+use crate::metrics::Figures;
 use enfilade_registry::SessionKeys;
 use enfilade_session::owner::Owner;
 use std::io;
@@ -98,8 +100,9 @@ pub async fn serve(
     owner: Arc<dyn Owner>,
     keys: Arc<SessionKeys>,
     ending: Ending,
+    figures: Figures,
 ) {
-    let edge = Arc::new(Edge::new(config, owner, keys, ending));
+    let edge = Arc::new(Edge::new(config, owner, keys, ending, figures));
     let _abort = AbortOnDrop(edge.clone());
     futures::future::join_all(bound.into_iter().map(|bound| accept_all(bound, &edge))).await;
     edge.stopping.stop();
@@ -122,10 +125,10 @@ impl Drop for AbortOnDrop {
 }
 
 async fn accept_all(bound: Bound, edge: &Arc<Edge>) {
-    let speaker = match bound.protocol {
+    let speaker = Arc::new(match bound.protocol {
         Protocol::Http1 => Speaker::http1(&edge.config),
         Protocol::Http2 => Speaker::http2(edge),
-    };
+    });
     let refusals = Limit::new(REFUSALS_MAX);
     loop {
         let accepted = tokio::select! {
@@ -147,18 +150,21 @@ async fn accept_all(bound: Bound, edge: &Arc<Edge>) {
 }
 
 /// Gives an accepted connection its task. A panic in it ends that connection only.
-fn admit(stream: TcpStream, bound: &Bound, edge: &Arc<Edge>, speaker: &Speaker, refusals: &Limit) {
+fn admit(stream: TcpStream, bound: &Bound, edge: &Arc<Edge>, speaker: &Arc<Speaker>, refusals: &Limit) {
     // Small events must not wait for an acknowledgement; and a client that is gone already needs neither.
     let Ok(()) = stream.set_nodelay(true) else { return };
     let ip = bound.address.ip();
     let ip = if ip.is_unspecified() { stream.local_addr().map_or(ip, |address| address.ip()) } else { ip };
     let place = Place { ip, loopback: bound.address.ip().to_canonical().is_loopback() };
     let connection = |permit, unread| {
-        Arc::new(Connection { edge: edge.clone(), place, unread: AtomicBool::new(unread), _permit: permit })
+        let (edge, unread, hand_over) = (edge.clone(), AtomicBool::new(unread), HandOver::default());
+        Arc::new(Connection { edge, place, unread, hand_over, _permit: permit })
     };
-    match edge.connections.enter() {
+    match edge.figures.connections.enter() {
         Some(permit) => {
-            edge.tasks.spawn(speaker.clone().serve(stream, connection(permit, false)));
+            let connection = connection(permit, false);
+            let io = Box::new(Lingering::new(stream, connection.clone()));
+            edge.tasks.spawn(speaker.clone().serve(io, connection));
         }
         None => {
             tracing::debug!("connection refused: connections_max is reached");

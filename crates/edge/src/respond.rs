@@ -1,9 +1,11 @@
 //! Turns what is to be said into HTTP: statuses, headers, bodies.
 
+use crate::connection::Connection;
 use crate::guard::Forbidden;
 use crate::headers::SESSION;
 use crate::media;
 use crate::sse::Events;
+use crate::ticket::{Outcome, Reason};
 use bytes::Bytes;
 use enfilade_mcp::error::code;
 use enfilade_mcp::{Fault, Id, RpcError};
@@ -16,7 +18,8 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::{Frame, SizeHint};
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 static ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 const METHODS: HeaderValue = HeaderValue::from_static("POST, GET, DELETE, OPTIONS");
@@ -25,11 +28,19 @@ const REQUEST_HEADERS: &str = "accept, authorization, content-type, last-event-i
 const ANSWER_HEADERS: HeaderValue = HeaderValue::from_static("Mcp-Session-Id, Retry-After, WWW-Authenticate");
 
 /// The body of an answer.
-#[derive(Debug)]
 pub(crate) enum Body {
     Empty,
     Whole(Bytes),
     Events(Box<Events>),
+    /// What follows the head is written without hyper.
+    Elsewhere(Arc<Connection>),
+}
+
+impl Body {
+    /// True for a stream without an end of its own.
+    pub(crate) fn is_lasting(&self) -> bool {
+        matches!(self, Self::Events(events) if events.is_lasting())
+    }
 }
 
 impl http_body::Body for Body {
@@ -42,7 +53,17 @@ impl http_body::Body for Body {
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         match &mut *self {
             Self::Empty => Poll::Ready(None),
-            Self::Events(events) => events.poll(context),
+            Self::Events(events) => {
+                let mut out = Vec::new();
+                if !events.is_done() {
+                    ready!(events.poll(context, &mut out));
+                }
+                Poll::Ready((!out.is_empty()).then(|| Ok(Frame::data(out.into()))))
+            }
+            Self::Elsewhere(connection) => {
+                connection.hand_over.asked();
+                Poll::Pending
+            }
             Self::Whole(bytes) => {
                 let bytes = std::mem::take(bytes);
                 *self = Self::Empty;
@@ -56,6 +77,7 @@ impl http_body::Body for Body {
             Self::Empty => true,
             Self::Whole(bytes) => bytes.is_empty(),
             Self::Events(events) => events.is_done(),
+            Self::Elsewhere(_) => false,
         }
     }
 
@@ -63,7 +85,7 @@ impl http_body::Body for Body {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Self::Events(_) => SizeHint::default(),
+            Self::Events(_) | Self::Elsewhere(_) => SizeHint::default(),
         }
     }
 }
@@ -74,11 +96,12 @@ pub(crate) struct Refusal {
     pub(crate) status: StatusCode,
     pub(crate) id: Option<Id>,
     pub(crate) error: RpcError,
+    pub(crate) outcome: Outcome,
 }
 
 impl Refusal {
     pub(crate) fn new(status: StatusCode, error: RpcError) -> Self {
-        Self { status, id: None, error }
+        Self { status, id: None, error, outcome: Outcome::Refused(Reason::Invalid) }
     }
 
     /// A fact that has no code of its own in JSON-RPC: the status says it, the text explains it.
@@ -88,8 +111,9 @@ impl Refusal {
     }
 
     /// The same request may be sent again.
-    pub(crate) fn busy(message: impl Into<std::borrow::Cow<'static, str>>) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, RpcError::gateway(true, message))
+    pub(crate) fn busy(why: Reason, message: impl Into<std::borrow::Cow<'static, str>>) -> Self {
+        let refusal = Self::new(StatusCode::SERVICE_UNAVAILABLE, RpcError::gateway(true, message));
+        Self { outcome: Outcome::Refused(why), ..refusal }
     }
 }
 
@@ -143,7 +167,9 @@ pub(crate) fn reply(reply: Reply, open: impl FnOnce(EventStream) -> Events) -> R
         Reply::Accepted => status(StatusCode::ACCEPTED),
         Reply::Status(code) => status(status_of(code)),
         // Whoever routes among several nodes has tried the others already.
-        Reply::NotServed(why) => Refusal::busy(format!("The session is not served now: {why}; try again")).into(),
+        Reply::NotServed(why) => {
+            Refusal::busy(Reason::Owner, format!("The session is not served now: {why}; try again")).into()
+        }
         Reply::Lost => Refusal::new(StatusCode::BAD_GATEWAY, outcome_unknown(false)).into(),
         Reply::Message { status, body, session, retry_after_s } => {
             let mut response = json(status_of(status), body);

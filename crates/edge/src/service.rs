@@ -2,11 +2,12 @@
 
 use crate::body::{self, BodyError};
 use crate::connection::{Connection, Edge};
+use crate::hand_over;
 use crate::headers::{self, LAST_EVENT_ID, Lookup, UNREADABLE};
-use crate::limit::Permit;
 use crate::media;
 use crate::respond::{self, Body, Refusal};
 use crate::sse::Events;
+use crate::ticket::{Counted, Outcome, Reason, Ticket};
 use crate::ws;
 use enfilade_mcp::classify::{Class, Headers, classify, classify_bodiless};
 use enfilade_mcp::{Envelope, Era, Kind, RpcError, Version, json};
@@ -32,6 +33,8 @@ pub(crate) async fn answer(
     let started = tracing::enabled!(tracing::Level::DEBUG).then(Instant::now);
     let (head, mut body) = request.into_parts();
     let mut response = guarded(&connection, &head, &mut body).await;
+    // Who answers a POST with a stream has read all of it; its end is not always declared.
+    let is_read = body.is_end_stream() || head.method == Method::POST;
     // A client whose connection ends with an answer never writes into one that is being closed.
     let mut closes = connection.edge.ending.is_leaving();
     if !body.is_end_stream() {
@@ -42,6 +45,7 @@ pub(crate) async fn answer(
     if closes && !upgrades && head.version <= http::Version::HTTP_11 {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
+    hand_over::take_over(&connection, &head, is_read, &mut response);
     if let Some(started) = started {
         // Neither headers nor bodies: they hold secrets.
         let (status, elapsed) = (response.status().as_u16(), started.elapsed());
@@ -60,18 +64,29 @@ async fn guarded(connection: &Arc<Connection>, head: &Parts, body: &mut Incoming
         };
         return respond::whole(status, HeaderValue::from_static("text/plain"), Bytes::from_static(text));
     }
-    let origin = match edge.guard.check(connection.place, head) {
-        Ok(origin) => origin,
-        Err(why) => return Refusal::from(why).into(),
+    // What asks only what may be asked is not counted.
+    let mut ticket = (head.method != Method::OPTIONS).then(|| edge.figures.accounts.enter());
+    let (origin, answer) = match edge.guard.check(connection.place, head) {
+        Ok(origin) => (origin, route(connection, head, body, &mut ticket).await),
+        Err(why) => (None, Err(why.into())),
     };
-    let mut response = route(connection, head, body).await.unwrap_or_else(Response::from);
+    if let Some(mut ticket) = ticket {
+        ticket.ends(answer.as_ref().map_or_else(|refusal| refusal.outcome, |answer| Outcome::of(answer.status())));
+    }
+    let mut response = answer.unwrap_or_else(Response::from);
     if let Some(origin) = origin {
         respond::share_with(origin.clone(), response.headers_mut());
     }
     response
 }
 
-async fn route(connection: &Arc<Connection>, head: &Parts, body: &mut Incoming) -> Result<Response<Body>, Refusal> {
+/// Takes the ticket where the request goes on after the head of its answer.
+async fn route(
+    connection: &Arc<Connection>,
+    head: &Parts,
+    body: &mut Incoming,
+    ticket: &mut Option<Ticket>,
+) -> Result<Response<Body>, Refusal> {
     let edge = &*connection.edge;
     let Some(server) = edge.owner.server_at(head.uri.path()) else {
         return Err(Refusal::client(StatusCode::NOT_FOUND, "Not found: no MCP server is offered at this path"));
@@ -79,11 +94,12 @@ async fn route(connection: &Arc<Connection>, head: &Parts, body: &mut Incoming) 
     if head.method == Method::OPTIONS {
         return Ok(respond::preflight(head));
     }
-    let permit = edge.requests.enter();
-    let permit = permit.ok_or_else(|| Refusal::busy("Too many requests in flight; try again"))?;
+    if ticket.as_mut().is_some_and(|ticket| !ticket.takes(edge.figures.requests.enter())) {
+        return Err(Refusal::busy(Reason::Requests, "Too many requests in flight; try again"));
+    }
     let caller = Caller { server, principal: ANONYMOUS };
     match head.method {
-        Method::POST => post(edge, caller, head, body, permit).await,
+        Method::POST => post(edge, caller, head, body, ticket).await,
         // Boxed, because every connection keeps room for this future.
         Method::GET if ws::is_asked(head) => Box::pin(ws::open(connection, caller, head)).await,
         Method::GET => get(edge, caller, head).await,
@@ -98,7 +114,7 @@ async fn post(
     caller: Caller<'_>,
     head: &Parts,
     body: &mut Incoming,
-    permit: Permit,
+    ticket: &mut Option<Ticket>,
 ) -> Result<Response<Body>, Refusal> {
     // The answer may be either, whatever the message: so says every revision, and so do the SDKs' servers.
     if !(media::accepts(&head.headers, media::JSON) && media::accepts(&head.headers, media::EVENTS)) {
@@ -108,25 +124,26 @@ async fn post(
         let why = "Content-Type must be application/json, without Content-Encoding";
         return Err(Refusal::client(StatusCode::UNSUPPORTED_MEDIA_TYPE, why));
     }
-    let mut budget = edge.messages.empty();
+    let mut budget = edge.figures.messages.empty();
     let wait = Duration::from_millis(edge.config.body_timeout_ms);
     let bytes = body::read(body, edge.config.message_bytes_max, wait, &mut budget).await.map_err(unread)?;
     let headers = headers::mcp(&head.headers);
     if is_batch(&bytes) {
         let reply = batch(edge, caller, headers, &bytes).await?;
-        return Ok(respond::reply(reply, |stream| call(edge, stream, permit)));
+        return Ok(respond::reply(reply, |stream| call(edge, stream, ticket.take())));
     }
-    let envelope = Envelope::parse(&bytes).map_err(|refusal| Refusal {
+    let envelope = Envelope::of_shared(&bytes).map_err(|refusal| Refusal {
         status: StatusCode::BAD_REQUEST,
         id: refusal.id,
         error: refusal.error,
+        outcome: Outcome::Refused(Reason::Invalid),
     })?;
     let reply = message(edge, caller, head, headers, &envelope).await?;
     Ok(respond::reply(reply, |stream| match &envelope.kind {
         Kind::Request(request) if request.method == enfilade_mcp::method::Method::Listen.as_str() => {
             lasting(edge, stream)
         }
-        _ => call(edge, stream, permit),
+        _ => call(edge, stream, ticket.take()),
     }))
 }
 
@@ -144,6 +161,7 @@ async fn message(
             Kind::Notification(_) | Kind::Response(_) => None,
         },
         error: refused.error,
+        outcome: Outcome::Refused(Reason::Invalid),
     })?;
     Ok(match class {
         Class::Modern(meta) => edge.owner.modern(caller, envelope, &meta, &Lookup(&head.headers)).await,
@@ -218,13 +236,15 @@ pub(crate) fn verify(edge: &Edge, session: &str) -> Result<SessionId, Refusal> {
 }
 
 /// The stream of one call: counts as in flight until it ends, and may finish when the node stops.
-fn call(edge: &Edge, stream: EventStream, permit: Permit) -> Events {
-    Events::new(stream, Duration::from_millis(edge.config.keep_alive_ms), None, Some(permit))
+fn call(edge: &Edge, stream: EventStream, ticket: Option<Ticket>) -> Events {
+    let counted = ticket.map_or(Counted::Nothing, Counted::request);
+    Events::new(stream, Duration::from_millis(edge.config.keep_alive_ms), None, counted)
 }
 
 /// A stream without an end of its own: bounded by sessions and connections, and ended when the node stops.
 pub(crate) fn lasting(edge: &Edge, stream: EventStream) -> Events {
-    Events::new(stream, Duration::from_millis(edge.config.keep_alive_ms), Some(edge.stopping.watch()), None)
+    let counted = edge.figures.streams.enter().map_or(Counted::Nothing, Counted::lasting);
+    Events::new(stream, Duration::from_millis(edge.config.keep_alive_ms), Some(edge.stopping.watch()), counted)
 }
 
 pub(crate) fn is_batch(bytes: &[u8]) -> bool {
@@ -238,9 +258,13 @@ fn not_acceptable(why: &'static str) -> Refusal {
 fn unread(why: BodyError) -> Refusal {
     match why {
         BodyError::TooLarge(_) => Refusal::client(StatusCode::PAYLOAD_TOO_LARGE, why.to_string()),
-        BodyError::TimedOut(_) => Refusal::client(StatusCode::REQUEST_TIMEOUT, why.to_string()),
-        BodyError::Broken => Refusal::client(StatusCode::BAD_REQUEST, why.to_string()),
-        BodyError::Overloaded => Refusal::busy(why.to_string()),
+        BodyError::TimedOut(_) => {
+            Refusal { outcome: Outcome::Late, ..Refusal::client(StatusCode::REQUEST_TIMEOUT, why.to_string()) }
+        }
+        BodyError::Broken => {
+            Refusal { outcome: Outcome::ClientGone, ..Refusal::client(StatusCode::BAD_REQUEST, why.to_string()) }
+        }
+        BodyError::Overloaded => Refusal::busy(Reason::Messages, why.to_string()),
     }
 }
 

@@ -1,15 +1,12 @@
-//! A stream of events as the body of an answer. It asks the stream itself whenever the client can take more; nothing
-//! stands between them, so dropping the body is what tells the owner that the client is gone.
+//! A stream of events as the text of an answer. It asks the stream itself whenever the client can take more; nothing
+//! stands between them, so dropping this is what tells the owner that the client is gone.
 
-use crate::limit::Permit;
 use crate::stop::Watch;
-use bytes::Bytes;
+use crate::ticket::Counted;
 use enfilade_mcp::sse;
-use enfilade_session::stream::{Event, EventStream};
+use enfilade_session::stream::{Event, EventId, EventStream};
 use futures::Stream as _;
-use http_body::Frame;
-use std::convert::Infallible;
-use std::fmt::Write as _;
+use std::io::Write as _;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -20,14 +17,15 @@ const CHUNK_BYTES: usize = 32 * 1024;
 /// Clients whose streams broke together must not come back together.
 const RETRY_MS: std::ops::Range<u64> = 500..5000;
 
-/// The body.
+/// The longest id: three numbers of 20 digits, with a dot between each two.
+const ID_BYTES: usize = 62;
+
+/// The text. It keeps none of it: an idle stream has no buffer.
 #[derive(Debug)]
 pub(crate) struct Events {
     /// Fields are dropped in this order: the place is free before the owner learns that the client is gone.
-    _permit: Option<Permit>,
+    counted: Counted,
     stream: EventStream,
-    out: Vec<u8>,
-    id: String,
     keep_alive: Duration,
     written: Instant,
     timer: Option<Pin<Box<Sleep>>>,
@@ -37,35 +35,45 @@ pub(crate) struct Events {
 }
 
 impl Events {
-    pub(crate) fn new(stream: EventStream, keep_alive: Duration, stop: Option<Watch>, permit: Option<Permit>) -> Self {
-        let (out, id, written) = (Vec::new(), String::new(), Instant::now());
-        Self { stream, out, id, keep_alive, written, timer: None, stop, done: false, _permit: permit }
+    pub(crate) fn new(stream: EventStream, keep_alive: Duration, stop: Option<Watch>, counted: Counted) -> Self {
+        Self { stream, keep_alive, written: Instant::now(), timer: None, stop, done: false, counted }
     }
 
-    pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    /// Appends what there is to say to `out`. When it is ready, something was appended, or it [is done](Self::is_done);
+    /// both where the end is known already.
+    pub(crate) fn poll(&mut self, context: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<()> {
+        let start = out.len();
         if !self.done && self.stop.as_mut().is_some_and(|stop| stop.poll(context)) {
             self.done = true;
         }
-        while !self.done && self.out.len() < CHUNK_BYTES {
+        while !self.done && out.len() - start < CHUNK_BYTES {
             match Pin::new(&mut self.stream).poll_next(context) {
-                Poll::Ready(Some(event)) => self.write(&event),
-                Poll::Ready(None) => self.done = true,
+                Poll::Ready(Some(event)) => {
+                    self.counted.hears(&event.data);
+                    write(out, &event);
+                }
+                Poll::Ready(None) => {
+                    self.counted.hears_the_end();
+                    self.done = true;
+                }
                 Poll::Pending => break,
             }
         }
-        if self.out.is_empty() {
-            if self.done {
-                return Poll::Ready(None);
-            }
+        if out.len() == start && !self.done {
             ready!(self.poll_silence(context));
-            sse::comment(&mut self.out);
+            sse::comment(out);
         }
         self.written = Instant::now();
-        Poll::Ready(Some(Ok(Frame::data(Bytes::from(std::mem::take(&mut self.out))))))
+        Poll::Ready(())
     }
 
     pub(crate) fn is_done(&self) -> bool {
-        self.done && self.out.is_empty()
+        self.done
+    }
+
+    /// True for a stream without an end of its own.
+    pub(crate) fn is_lasting(&self) -> bool {
+        self.stop.is_some()
     }
 
     /// Resolves once nothing was written for the keep-alive time. Writing does not touch the timer: when it fires, it
@@ -83,19 +91,24 @@ impl Events {
             timer.as_mut().reset(due);
         }
     }
+}
 
-    fn write(&mut self, event: &Event) {
-        self.id.clear();
-        let id = event.id.map(|id| {
-            let _ = write!(self.id, "{id}"); // Writing to a string does not fail.
-            self.id.as_str()
-        });
-        match (id, event.data.is_empty()) {
-            (Some(id), true) => sse::priming(&mut self.out, id, Some(retry_ms())),
-            (None, true) => {}
-            (id, false) => sse::event(&mut self.out, id, &String::from_utf8_lossy(&event.data)),
-        }
+fn write(out: &mut Vec<u8>, event: &Event) {
+    let mut room = [0; ID_BYTES];
+    let id = event.id.map(|id| text(id, &mut room));
+    match (id, event.data.is_empty()) {
+        (Some(id), true) => sse::priming(out, id, Some(retry_ms())),
+        (None, true) => {}
+        (id, false) => sse::event(out, id, &String::from_utf8_lossy(&event.data)),
     }
+}
+
+/// An id in its text form.
+fn text(id: EventId, room: &mut [u8; ID_BYTES]) -> &str {
+    let mut rest = &mut room[..];
+    let _ = write!(rest, "{id}"); // There is room.
+    let length = ID_BYTES - rest.len();
+    str::from_utf8(&room[..length]).unwrap_or_default()
 }
 
 fn retry_ms() -> u64 {
@@ -118,13 +131,15 @@ mod tests {
     const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
     fn body(stream: &Arc<Stream>) -> Events {
-        Events::new(stream.attach(None).expect("a reader"), KEEP_ALIVE, None, None)
+        Events::new(stream.attach(None).expect("a reader"), KEEP_ALIVE, None, Counted::Nothing)
     }
 
     async fn chunk(body: &mut Events) -> Option<String> {
-        let frame = poll_fn(|context| body.poll(context)).await?.expect("infallible");
-        let data = frame.into_data().expect("data");
-        Some(String::from_utf8(data.to_vec()).expect("text"))
+        let mut out = Vec::new();
+        if !body.is_done() {
+            poll_fn(|context| body.poll(context, &mut out)).await;
+        }
+        (!out.is_empty()).then(|| String::from_utf8(out).expect("text"))
     }
 
     fn decode(text: &str) -> Vec<sse::Event> {
@@ -201,13 +216,21 @@ mod tests {
         let (stop, limit) = (Stop::default(), Limit::new(1));
         let stream = Stream::new(0, 0, Kind::Ephemeral);
         let reader = stream.attach(None).expect("a reader");
-        let mut body = Events::new(reader, KEEP_ALIVE, Some(stop.watch()), limit.enter());
+        let counted = Counted::lasting(limit.enter().expect("1"));
+        let mut body = Events::new(reader, KEEP_ALIVE, Some(stop.watch()), counted);
         assert!(chunk(&mut body).now_or_never().is_none() && limit.enter().is_none());
         stop.stop();
         assert_eq!(chunk(&mut body).await, None);
         assert!(stream.abandoned().now_or_never().is_none());
         drop(body);
         assert!(stream.abandoned().now_or_never().is_some() && limit.enter().is_some());
+    }
+
+    #[test]
+    fn there_is_room_for_the_longest_id() {
+        let id = EventId { stream: u64::MAX, term: u64::MAX, seq: u64::MAX };
+        assert_eq!(text(id, &mut [0; ID_BYTES]), id.to_string());
+        assert_eq!(id.to_string().len(), ID_BYTES);
     }
 
     #[test]

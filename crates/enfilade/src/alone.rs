@@ -34,6 +34,10 @@ impl Alone {
         Self { registry, ticks, stop_ticks, _identity: identity }
     }
 
+    pub(crate) fn registry(&self) -> Arc<LocalRegistry> {
+        self.registry.clone()
+    }
+
     pub(crate) async fn failed(&mut self) -> anyhow::Error {
         why("registry clock", (&mut self.ticks).await)
     }

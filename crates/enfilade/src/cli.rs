@@ -75,6 +75,8 @@ pub(crate) enum Command {
     Check(Sources),
     /// Print the configuration that would be used, defaults filled in and secrets left out.
     DumpConfig(Sources),
+    /// Print the names and meanings of all metrics, as the page docs/METRICS.md.
+    Metrics,
     /// Print the JSON schema of the configuration file.
     Schema {
         /// Print it as the page docs/CONFIG.md instead.

@@ -7,7 +7,7 @@ use crate::data::{Data, open};
 use crate::gateway::{Backing, Edge, Gateway};
 use crate::member;
 use anyhow::Context;
-use enfilade_edge::{Bound, Ending};
+use enfilade_edge::{Bound, Ending, Figures};
 use enfilade_registry::{Command, OnEnded, Reader, SessionKeys, Term, Writer};
 use enfilade_runtime::monotonic;
 use enfilade_session::copy::NoCopies;
@@ -76,9 +76,10 @@ impl Front {
     pub(crate) fn serve(self, owner: Arc<dyn Owner>, keys: Arc<SessionKeys>, paths: &[String]) -> (Vec<String>, Edge) {
         let urls = urls(&self.bound, paths);
         let (ending, drain) = (Ending::default(), Duration::from_millis(self.config.drain_ms));
+        let figures = Figures::new(&self.config);
         // Owned by the gateway, which ends when it ends or panics.
-        let task = tokio::spawn(enfilade_edge::serve(self.bound, self.config, owner, keys, ending.clone()));
-        (urls, Edge { task, ending, drain })
+        let served = enfilade_edge::serve(self.bound, self.config, owner, keys, ending.clone(), figures.clone());
+        (urls, Edge { task: tokio::spawn(served), ending, figures, drain })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::alone::Alone;
 use crate::member::Member;
-use enfilade_edge::Ending;
+use enfilade_edge::{Ending, Figures};
 use enfilade_runtime::Shutdown;
 use enfilade_session::Node;
 use enfilade_upstream::Connector;
@@ -31,6 +31,7 @@ pub(crate) struct Gateway {
 pub(crate) struct Edge {
     pub(crate) task: JoinHandle<()>,
     pub(crate) ending: Ending,
+    pub(crate) figures: Figures,
     /// How long requests may finish.
     pub(crate) drain: Duration,
 }

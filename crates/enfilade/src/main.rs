@@ -14,6 +14,7 @@ mod identity;
 mod keys;
 mod logging;
 mod member;
+mod metrics;
 mod remote;
 mod rescue;
 mod serve;
@@ -94,6 +95,7 @@ fn run(command: Command, log: String, log_format: LogFormat) -> Result<(), Failu
         Command::Finalise(reach) => in_runtime(configure::finalise(reach)),
         Command::Check(sources) => load(&sources).map(|_| ()),
         Command::DumpConfig(sources) => dump(&sources),
+        Command::Metrics => print(&metrics::markdown()),
         Command::Schema { markdown: true } => print(&config::markdown()),
         Command::Schema { markdown: false } => print(&format!("{:#}\n", config::schema())),
     }

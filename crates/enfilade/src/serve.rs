@@ -3,6 +3,7 @@
 use crate::compose::compose;
 use crate::config::Config;
 use crate::health::Health;
+use crate::metrics::Sources;
 use crate::{Failure, announce};
 use anyhow::Context;
 use enfilade_runtime::Signals;
@@ -18,7 +19,7 @@ pub(crate) async fn until_stopped(config: Config, signals: Signals, is_demo: boo
         // It serves nobody yet, so there is nothing to be stopped in order.
         () = &mut stop => return Ok(()),
     };
-    health.serves();
+    health.serves(Sources::of(&gateway));
     announce::ready(&gateway.urls);
     if let (true, Some(url)) = (is_demo, gateway.urls.first()) {
         announce::try_it(url);

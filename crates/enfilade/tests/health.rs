@@ -37,13 +37,18 @@ impl Node {
 
     /// The status that it answers with.
     fn status(&self, path: &str) -> u16 {
+        let answer = self.answer(path);
+        answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_else(|| panic!("{answer:?}"))
+    }
+
+    fn answer(&self, path: &str) -> String {
         let mut stream = TcpStream::connect(&self.health).expect("a connection");
         stream.set_read_timeout(Some(LIMIT)).expect("a timeout");
         // As a kubelet asks: by the address of a machine, under any name.
         write!(stream, "GET {path} HTTP/1.1\r\nHost: anything\r\n\r\n").expect("a request");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("an answer, and the connection's end");
-        answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_else(|| panic!("{answer:?}"))
+        answer
     }
 }
 
@@ -67,6 +72,7 @@ fn a_node_that_waits_for_others_is_alive_and_not_ready() {
     let bound = [node.line(), node.line()];
     assert!(bound[0].starts_with("link ") && bound[1].starts_with("gossip "), "{bound:?}");
     assert_eq!([node.status("/healthz"), node.status("/readyz"), node.status("/mcp")], [200, 503, 404]);
+    assert!(node.answer("/metrics").contains("\nprocess_open_fds "));
 }
 
 #[test]
@@ -75,6 +81,12 @@ fn a_node_that_serves_is_ready() {
     let mut node = Node::begin(&folder, "a");
     while node.line() != "ready" {}
     assert_eq!([node.status("/healthz"), node.status("/readyz")], [200, 200]);
+    let metrics = node.answer("/metrics");
+    assert!(
+        metrics.contains("text/plain; version=0.0.4") && metrics.contains("\nenfilade_registry_leader 1\n"),
+        "{metrics}"
+    );
+    assert!(!metrics.contains("enfilade_edge"), "it takes no clients");
     send(node.child.id(), Signal::SIGTERM);
     assert_eq!(node.child.wait().expect("its end").code(), Some(0));
 }

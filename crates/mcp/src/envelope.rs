@@ -5,6 +5,7 @@
 use crate::error::RpcError;
 use crate::id::Id;
 use crate::json::{self, Fields};
+use bytes::Bytes;
 use std::borrow::Cow;
 
 /// Longest method name that is accepted, in bytes.
@@ -15,6 +16,8 @@ pub const METHOD_BYTES_MAX: usize = 256;
 pub struct Envelope<'a> {
     /// The whole text; every other slice is a part of it.
     pub text: &'a str,
+    /// The memory that holds the text, where it can be shared.
+    source: Option<&'a Bytes>,
     /// What the message is.
     pub kind: Kind<'a>,
 }
@@ -82,6 +85,21 @@ impl<'a> Envelope<'a> {
         Self::of_text(text)
     }
 
+    /// Reads one message from bytes that are shared with whoever asks for [`Envelope::shared_text`].
+    ///
+    /// # Errors
+    /// As [`Envelope::parse`].
+    pub fn of_shared(bytes: &'a Bytes) -> Result<Self, Refusal> {
+        Ok(Self { source: Some(bytes), ..Self::parse(bytes)? })
+    }
+
+    /// The text, for who keeps it; it is copied unless the message was read by [`Envelope::of_shared`].
+    #[must_use]
+    pub fn shared_text(&self) -> Bytes {
+        let text = self.text.as_bytes();
+        self.source.map_or_else(|| Bytes::copy_from_slice(text), |source| source.slice_ref(text))
+    }
+
     /// Reads one message from a text that [`json::check`] has accepted, such as an element of a batch.
     ///
     /// # Errors
@@ -126,7 +144,7 @@ impl<'a> Envelope<'a> {
             }
             _ => return Err(refuse("a message has exactly one of \"method\", \"result\" and \"error\"")),
         };
-        Ok(Self { text, kind })
+        Ok(Self { text, source: None, kind })
     }
 }
 
@@ -166,6 +184,15 @@ mod tests {
         assert_eq!(r.outcome, Outcome::Result("{}"));
         let Kind::Response(r) = parse(r#"{"jsonrpc":"2.0","error":{"code":1,"message":""}}"#) else { panic!() };
         assert!(r.id.is_none());
+    }
+
+    #[test]
+    fn the_text_of_a_shared_message_is_not_copied() {
+        let bytes = Bytes::from_static(b" {\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\"}\n");
+        let text = Envelope::of_shared(&bytes).unwrap().shared_text();
+        assert_eq!(text, bytes.trim_ascii());
+        assert_eq!(text.as_ptr(), bytes.trim_ascii().as_ptr());
+        assert_eq!(Envelope::parse(&bytes).unwrap().shared_text(), text);
     }
 
     #[test]

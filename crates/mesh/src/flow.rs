@@ -140,7 +140,8 @@ impl Flow {
             state.said_last = last;
             last && state.heard_last
         };
-        let pushed = self.link.outbox.push(Kind::Data(Data { exchange: self.id, payload: head, body, last }));
+        let pushed =
+            self.link.outbox.push(Kind::Data(Data { exchange: self.id, payload: head, body, last, also: Vec::new() }));
         if done {
             self.link.forget(self.id);
         }

@@ -9,7 +9,7 @@ use crate::Limits;
 use crate::link::to_proto;
 
 /// Raised with every change that an older node would not understand.
-pub(crate) const PROTOCOL: u32 = 2;
+pub(crate) const PROTOCOL: u32 = 3;
 
 /// Why two nodes have no link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

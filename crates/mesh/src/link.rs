@@ -18,7 +18,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::exchange::Exchange;
 use crate::flow::{After, Flow};
-use crate::outbox::{Outbox, cost};
+use crate::outbox::{ALSO_MAX, Outbox, cost};
 use crate::{Broken, Limits, Message, NotSent, Open};
 
 /// What takes at least this part of a buffer is not copied out of it.
@@ -219,12 +219,23 @@ impl Link {
     }
 
     fn data(&self, data: proto::Data) -> Result<(), Violation> {
-        let Some(flow) = self.flow(data.exchange) else { return Ok(()) };
+        if data.also.len() > ALSO_MAX || (data.last && !data.also.is_empty()) {
+            return Err(Violation("data for too many exchanges, or the last for several"));
+        }
+        // All exchanges that get it share its bytes.
         let message = Message { head: kept(data.payload), body: kept(data.body) };
-        match flow.deliver(message, data.last) {
+        for exchange in data.also {
+            self.deliver(exchange, message.clone(), false)?;
+        }
+        self.deliver(data.exchange, message, data.last)
+    }
+
+    fn deliver(&self, exchange: u64, message: Message, last: bool) -> Result<(), Violation> {
+        let Some(flow) = self.flow(exchange) else { return Ok(()) };
+        match flow.deliver(message, last) {
             After::Goes => Ok(()),
             After::Done => {
-                self.forget(data.exchange);
+                self.forget(exchange);
                 Ok(())
             }
             After::Violation => Err(Violation("data without credit, or after the last")),

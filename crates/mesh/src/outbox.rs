@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 
+use bytes::Bytes;
 use enfilade_proto::mesh::frame::Kind;
-use enfilade_proto::mesh::{Frame, Open};
+use enfilade_proto::mesh::{Data, Frame, Open};
 use futures::Stream;
 use parking_lot::Mutex;
 use tonic::Status;
@@ -24,6 +25,9 @@ const CROWD: usize = 8;
 /// It does so again for as long as there is more each time: so often, and up to so many bytes.
 const TURNS_MAX: u8 = 4;
 const WRITE_BYTES: usize = 32 * 1024;
+
+/// Most further exchanges that one frame of data is for.
+pub(crate) const ALSO_MAX: usize = 512;
 
 /// How far back one who waits for room is looked for.
 const WAITING_SEARCHED: usize = 16;
@@ -55,7 +59,9 @@ struct Inner {
     writer: Option<Waker>,
     /// How often the writer may let others go first, since it found nothing.
     turns: u8,
-    /// The frames that there were the last time.
+    /// What was queued since then.
+    queued: usize,
+    /// What it was the last time.
     seen: usize,
 }
 
@@ -102,7 +108,10 @@ impl Outbox {
             if inner.state != State::Open {
                 return Err(Closed);
             }
-            inner.frames.push_back(Frame { kind: Some(kind) });
+            inner.queued += 1;
+            if let Some(kind) = inner.join(kind) {
+                inner.frames.push_back(Frame { kind: Some(kind) });
+            }
             inner.writer.take()
         };
         if let Some(writer) = writer {
@@ -144,7 +153,7 @@ impl Outbox {
         let (frame, woken) = {
             let mut inner = self.inner.lock();
             if inner.has_more_to_come() && self.exchanges.load(Ordering::Relaxed) >= CROWD {
-                inner.seen = inner.frames.len();
+                inner.seen = inner.queued;
                 inner.turns -= 1;
                 drop(inner);
                 // It is woken once all that is ready has had its turn.
@@ -156,7 +165,7 @@ impl Outbox {
                     return Poll::Ready(None);
                 }
                 inner.writer = Some(cx.waker().clone());
-                (inner.turns, inner.seen) = (TURNS_MAX, 0);
+                (inner.turns, inner.queued, inner.seen) = (TURNS_MAX, 0, 0);
                 return Poll::Pending;
             };
             inner.turns = 0;
@@ -172,8 +181,27 @@ impl Outbox {
 impl Inner {
     /// There is more than the last time, and others may have more.
     fn has_more_to_come(&self) -> bool {
-        self.turns > 0 && self.frames.len() > self.seen && self.bytes < WRITE_BYTES && self.state == State::Open
+        self.turns > 0 && self.queued > self.seen && self.bytes < WRITE_BYTES && self.state == State::Open
     }
+
+    /// Makes the newest frame one for this exchange too when both say the same bytes, by their address: an announcement
+    /// costs a link one copy of its text. Gives back what needs a frame of its own.
+    fn join(&mut self, kind: Kind) -> Option<Kind> {
+        let Kind::Data(data) = kind else { return Some(kind) };
+        match self.frames.back_mut().and_then(|frame| frame.kind.as_mut()) {
+            Some(Kind::Data(newest)) if can_join(newest, &data) => {
+                newest.also.push(data.exchange);
+                None
+            }
+            _ => Some(Kind::Data(data)),
+        }
+    }
+}
+
+fn can_join(newest: &Data, data: &Data) -> bool {
+    let same = |a: &Bytes, b: &Bytes| a.as_ptr() == b.as_ptr() && a.len() == b.len();
+    let is_shared = !data.body.is_empty() && same(&newest.body, &data.body) && newest.payload == data.payload;
+    is_shared && !newest.last && !data.last && newest.also.len() < ALSO_MAX
 }
 
 fn opened(frame: Frame) -> Option<u64> {
@@ -187,7 +215,7 @@ fn opened(frame: Frame) -> Option<u64> {
 fn reserved(kind: &Kind) -> usize {
     match kind {
         Kind::Open(open) => cost(open.payload.len() + open.body.len()),
-        Kind::Data(data) => cost(data.payload.len() + data.body.len()),
+        Kind::Data(data) => cost(data.payload.len() + data.body.len()) * (1 + data.also.len()),
         Kind::Hello(_) | Kind::Credit(_) | Kind::Reset(_) | Kind::Roster(_) => 0,
     }
 }
@@ -244,6 +272,50 @@ mod tests {
             assert!(outbox.poll_frame(&mut cx).is_ready(), "what is there is written without another turn");
         }
         turns
+    }
+
+    fn data(exchange: u64, body: &Bytes, last: bool) -> Kind {
+        let payload = Bytes::copy_from_slice(b"head");
+        Kind::Data(Data { exchange, payload, body: body.clone(), last, also: Vec::new() })
+    }
+
+    fn written(outbox: &Outbox) -> Vec<(u64, Vec<u64>)> {
+        let waker = noop_waker();
+        let mut cx = Context::from_waker(&waker);
+        let mut all = Vec::new();
+        while let Poll::Ready(Some(frame)) = outbox.poll_frame(&mut cx) {
+            match frame.kind {
+                Some(Kind::Data(data)) => all.push((data.exchange, data.also)),
+                _ => all.push((0, Vec::new())),
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn one_text_for_many_exchanges_is_one_frame_and_nothing_changes_places() {
+        let (outbox, text, other) = (Outbox::new(1 << 20), Bytes::from(vec![1; 100]), Bytes::from(vec![1; 100]));
+        let waker = noop_waker();
+        let send = |exchange, body: &Bytes, last| {
+            assert!(outbox.poll_reserve(cost(4 + body.len()), &Context::from_waker(&waker)).is_ready());
+            outbox.push(data(exchange, body, last)).expect("open");
+        };
+        (1..4).for_each(|exchange| send(exchange, &text, false));
+        send(4, &other, false);
+        send(1, &text, false);
+        push(&outbox);
+        send(2, &text, false);
+        send(3, &text, true);
+        send(5, &text, false);
+        send(6, &Bytes::new(), false);
+        send(7, &Bytes::new(), false);
+        let frames = written(&outbox);
+        let alone = |exchange| (exchange, vec![]);
+        let rest = [4, 1, 0, 2, 3, 5, 6, 7].map(alone);
+        assert_eq!((&frames[0], &frames[1..]), (&(1, vec![2, 3]), &rest[..]));
+        assert_eq!(outbox.bytes(), 0, "what was reserved is given back");
+        (0..=ALSO_MAX as u64 + 1).for_each(|exchange| send(exchange, &text, false));
+        assert_eq!(written(&outbox).len(), 2, "a frame is for so many at most");
     }
 
     #[test]

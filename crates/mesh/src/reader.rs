@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use enfilade_proto::mesh::frame::Kind;
 use enfilade_proto::mesh::{self as proto, Frame};
 use futures::Stream;
 use tokio::time::{Instant, sleep_until};
@@ -13,7 +14,7 @@ use tonic::Streaming;
 
 use crate::link::{Link, Received, Violation};
 
-/// Frames that are taken before other tasks get their turn.
+/// Frames that are taken before other tasks get their turn; one for several exchanges counts as that many.
 const FRAMES_PER_TURN: usize = 256;
 /// The timer's rest, when there is no deadline.
 const FAR: Duration = Duration::from_secs(86_400 * 365);
@@ -52,8 +53,9 @@ pub(crate) async fn read(
         if link.is_closed() {
             return Poll::Ready(Ended::Closed);
         }
-        for turn in 0..=FRAMES_PER_TURN {
-            if turn == FRAMES_PER_TURN {
+        let mut taken_in = 0;
+        loop {
+            if taken_in >= FRAMES_PER_TURN {
                 cx.waker().wake_by_ref();
                 break;
             }
@@ -63,6 +65,7 @@ pub(crate) async fn read(
                 Poll::Ready(Some(Err(status))) => return Poll::Ready(Ended::Lost(Box::new(status))),
                 Poll::Ready(Some(Ok(frame))) => frame,
             };
+            taken_in += 1 + also(&frame);
             let taken = link.receive(frame).and_then(|received| match received {
                 Received::Nothing => Ok(()),
                 Received::Open(frame) => open(frame),
@@ -75,4 +78,12 @@ pub(crate) async fn read(
         Poll::Pending
     })
     .await
+}
+
+/// How many further exchanges a frame is for.
+fn also(frame: &Frame) -> usize {
+    match &frame.kind {
+        Some(Kind::Data(data)) => data.also.len(),
+        _ => 0,
+    }
 }

@@ -1,7 +1,6 @@
 //! How a message reaches the owner on another node. The router sees no links, only this.
 
 use crate::wire::{self, Head};
-use bytes::Bytes;
 use enfilade_mesh::{Broken, Exchange, Mesh, Message, Open};
 use enfilade_registry::{Fence, NodeId};
 use futures::future::BoxFuture;
@@ -24,7 +23,7 @@ pub(crate) struct Answered {
     pub(crate) fence: Option<Fence>,
     pub(crate) head: Head,
     /// What follows [`Head::Events`], as it comes; nothing follows another head.
-    pub(crate) events: Option<BoxStream<'static, Result<Bytes, Lost>>>,
+    pub(crate) events: Option<BoxStream<'static, Result<Message, Lost>>>,
 }
 
 /// There is no answer.
@@ -79,9 +78,9 @@ impl Doors for MeshDoors {
 }
 
 /// The payloads that follow; dropping the stream resets the exchange.
-fn events(exchange: Exchange) -> BoxStream<'static, Result<Bytes, Lost>> {
+fn events(exchange: Exchange) -> BoxStream<'static, Result<Message, Lost>> {
     futures::stream::unfold(exchange, |mut exchange| async {
-        let next = exchange.next().await?;
+        let next = exchange.next_message().await?;
         Some((next.map_err(|_: Broken| Lost), exchange))
     })
     .boxed()

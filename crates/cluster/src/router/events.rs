@@ -7,6 +7,7 @@ use super::doors::Lost;
 use super::seen::Seen;
 use crate::wire;
 use bytes::Bytes;
+use enfilade_mesh::Message;
 use enfilade_registry::Fence;
 use enfilade_session::stream::{Event, EventId};
 use futures::Stream;
@@ -19,7 +20,7 @@ use std::task::{Context, Poll, ready};
 
 /// Holds the exchange; dropping it gives the stream up at the owner.
 pub(crate) struct RemoteEvents {
-    payloads: Option<BoxStream<'static, Result<Bytes, Lost>>>,
+    payloads: Option<BoxStream<'static, Result<Message, Lost>>>,
     /// Resolves when another node speaks for the slot.
     superseded: BoxFuture<'static, ()>,
     ready: VecDeque<Event>,
@@ -37,7 +38,7 @@ pub(crate) struct RemoteEvents {
 impl RemoteEvents {
     /// `unknown` is the error with the request's id; nothing for streams that answer no request.
     pub(crate) fn new(
-        payloads: BoxStream<'static, Result<Bytes, Lost>>,
+        payloads: BoxStream<'static, Result<Message, Lost>>,
         superseded: BoxFuture<'static, ()>,
         fence: Option<Fence>,
         seen: Arc<Seen>,
@@ -65,7 +66,7 @@ impl RemoteEvents {
     }
 
     /// Takes one payload in.
-    fn take(&mut self, payload: Result<Bytes, Lost>) -> Result<(), Lost> {
+    fn take(&mut self, payload: Result<Message, Lost>) -> Result<(), Lost> {
         // An owner of a lower term than another answer came from no longer speaks for the slot.
         if self.fence.is_some_and(|fence| !self.seen.accept(fence)) {
             return Err(Lost);
@@ -124,7 +125,7 @@ mod tests {
         Event { id: id.map(|seq| EventId { stream: 1, term: 1, seq }), data: data.into() }
     }
 
-    fn stream(payloads: Vec<Result<Bytes, Lost>>, seen: &Arc<Seen>) -> RemoteEvents {
+    fn stream(payloads: Vec<Result<Message, Lost>>, seen: &Arc<Seen>) -> RemoteEvents {
         let fence = Fence { slot: Slot::new(1).expect("a slot"), term: Term(2) };
         let payloads = futures::stream::iter(payloads).boxed();
         RemoteEvents::new(payloads, futures::future::pending().boxed(), Some(fence), seen.clone(), Some("lost".into()))
@@ -143,7 +144,7 @@ mod tests {
         let ended = all(stream(vec![Ok(without.clone())], &seen));
         assert_eq!(ended, [event(None, "a")], "an end is no loss");
         assert_eq!(all(stream(vec![Ok(without), Err(Lost)], &seen)), [event(None, "a"), event(None, "lost")]);
-        assert_eq!(all(stream(vec![Ok(Bytes::from_static(b"\xff"))], &seen)), [event(None, "lost")]);
+        assert_eq!(all(stream(vec![Ok(Bytes::from_static(b"\xff").into())], &seen)), [event(None, "lost")]);
     }
 
     #[test]

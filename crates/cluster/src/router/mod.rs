@@ -110,8 +110,7 @@ impl Router {
             return reply;
         }
         loop {
-            let owner = self.parts.maps.now().owner(slot);
-            let attempt = match owner {
+            let attempt = match self.parts.maps.owner(slot) {
                 Some((run, _)) if run == self.parts.me => self.here(tries.ask()).await,
                 Some((run, fence)) => self.there(tries.ask(), run, Some(fence), tries.message()).await,
                 None => NO_OWNER,
@@ -170,20 +169,10 @@ impl Router {
     }
 
     async fn there(&self, ask: Ask<'_>, run: Run, fence: Option<Fence>, message: Payload) -> Attempt {
-        let maps = &self.parts.maps;
-        let over = || {
-            let maps = maps.clone();
-            async move {
-                match fence {
-                    Some(fence) => maps.superseded(fence, run).await,
-                    None => futures::future::pending().await,
-                }
-            }
-        };
         let answered = tokio::select! {
             biased;
             answered = self.parts.doors.ask(run.node, fence, message) => answered,
-            () = over() => Err(Failed::Lost),
+            () = over(&self.parts.maps, fence, run) => Err(Failed::Lost),
         };
         let answered = match answered {
             Ok(answered) => answered,
@@ -202,7 +191,12 @@ impl Router {
             tracing::debug!(fence = ?answered.fence, "an answer of an earlier owner came too late");
             return LOST;
         }
-        self.reply(ask, answered, || over().boxed()).map_or(LOST, Attempt::Done)
+        let maps = &self.parts.maps;
+        let is_over = || {
+            let maps = maps.clone();
+            async move { over(&maps, fence, run).await }.boxed()
+        };
+        self.reply(ask, answered, is_over).map_or(LOST, Attempt::Done)
     }
 
     /// What the edge gets of another node's answer; nothing when it is none.
@@ -244,6 +238,14 @@ impl Router {
             // notification of a client says something that stays true.
             Kind::Response(_) | Kind::Notification(_) => true,
         }
+    }
+}
+
+/// Resolves when `run` may no longer answer under `fence`. What needs no slot is never superseded.
+async fn over(maps: &Maps, fence: Option<Fence>, run: Run) {
+    match fence {
+        Some(fence) => maps.superseded(fence, run).await,
+        None => futures::future::pending().await,
     }
 }
 

@@ -16,18 +16,31 @@ pub(super) struct Tries<'a> {
     router: &'a Router,
     ask: Ask<'a>,
     message: Option<Payload>,
-    reasons: Reasons<Arc<Map>, u64, Vec<NodeId>>,
     /// Since the first failure.
-    rule: Option<(Instant, EdgeRule)>,
+    failing: Option<Failing>,
 }
 
-impl<'a> Tries<'a> {
-    pub(super) fn new(router: &'a Router, ask: Ask<'a>) -> Self {
+/// What most messages never need.
+struct Failing {
+    since: Instant,
+    rule: EdgeRule,
+    reasons: Reasons<Arc<Map>, u64, Vec<NodeId>>,
+}
+
+impl Failing {
+    /// What changed while the first attempt was under way is no reason any more: the first pause is short.
+    fn new(router: &Router, ask: Ask<'_>) -> Self {
         let parts = &router.parts;
         let (map, slots, links) = (parts.maps.watch(), parts.slots.changed(), parts.doors.links());
         let mut reasons = Reasons { map, slots, links };
         reasons.forget();
-        Self { router, ask, message: None, reasons, rule: None }
+        Self { since: Instant::now(), rule: EdgeRule::new(0, router.is_safe(ask), None, &parts.timing), reasons }
+    }
+}
+
+impl<'a> Tries<'a> {
+    pub(super) fn new(router: &'a Router, ask: Ask<'a>) -> Self {
+        Self { router, ask, message: None, failing: None }
     }
 
     /// What is to be asked now.
@@ -49,16 +62,14 @@ impl<'a> Tries<'a> {
             Attempt::Failed(failure) => failure,
         };
         let (router, ask) = (self.router, self.ask);
-        let (since, rule) = self
-            .rule
-            .get_or_insert_with(|| (Instant::now(), EdgeRule::new(0, router.is_safe(ask), None, &router.parts.timing)));
+        let Failing { since, rule, reasons } = self.failing.get_or_insert_with(|| Failing::new(router, ask));
         let now_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
         match rule.failed(now_ms, failure) {
             Verdict::Again { wait_ms } => {
                 if rule.may_have_run() {
                     (self.ask, self.message) = (ask.again(), None);
                 }
-                self.reasons.wait(Duration::from_millis(wait_ms)).await;
+                reasons.wait(Duration::from_millis(wait_ms)).await;
                 None
             }
             Verdict::Unavailable | Verdict::Deadline { may_have_run: false } => Some(said::nobody(ask.id())),
@@ -77,7 +88,7 @@ impl<'a> Tries<'a> {
 
     /// A session that a lost DELETE had ended is not found by the next one: it is ended all the same.
     fn end_is_idempotent(&self, reply: Reply) -> Reply {
-        let repeated = self.rule.as_ref().is_some_and(|(_, rule)| rule.may_have_run());
+        let repeated = self.failing.as_ref().is_some_and(|failing| failing.rule.may_have_run());
         match (&self.ask.what, &reply) {
             (What::End { .. }, Reply::Message { status: 404, .. }) if repeated => Reply::Status(200),
             _ => reply,

@@ -97,15 +97,19 @@ fn why_of(why: NotServed) -> proto::Why {
     }
 }
 
-/// Events that were ready together, as one payload.
-pub(crate) fn encode_events(events: Vec<Event>) -> Bytes {
-    let events = events.into_iter().map(|event| proto::Event { id: event.id.map(event_id), data: event.data });
-    proto::Events { events: events.collect(), moved: false }.encode_to_vec().into()
+/// Events that were ready together, as one payload. The last one's text is not copied: a notice to many streams is the
+/// same bytes for all of them, which a link carries once.
+pub(crate) fn encode_events(events: Vec<Event>) -> Payload {
+    let event = |event: Event| proto::Event { id: event.id.map(event_id), data: event.data };
+    let mut events: Vec<proto::Event> = events.into_iter().map(event).collect();
+    let body = events.last_mut().map(|last| std::mem::take(&mut last.data)).unwrap_or_default();
+    let head = proto::Events { events, moved: false, body: !body.is_empty() }.encode_to_vec().into();
+    Payload { head, body }
 }
 
 /// The last payload of a stream whose slot was moved.
 pub(crate) fn encode_moved() -> Bytes {
-    proto::Events { events: Vec::new(), moved: true }.encode_to_vec().into()
+    proto::Events { events: Vec::new(), moved: true, body: false }.encode_to_vec().into()
 }
 
 fn event_id(id: EventId) -> proto::EventId {
@@ -117,9 +121,12 @@ fn read_event_id(id: &proto::EventId) -> EventId {
 }
 
 /// Reads what [`encode_events`] or [`encode_moved`] wrote: the events, and whether the stream goes on elsewhere. Data
-/// shares the memory of `bytes`.
-pub(crate) fn decode_events(bytes: Bytes) -> Result<(Vec<Event>, bool), Unreadable> {
-    let proto::Events { events, moved } = proto::Events::decode(bytes)?;
+/// shares the memory of `payload`.
+pub(crate) fn decode_events(payload: Payload) -> Result<(Vec<Event>, bool), Unreadable> {
+    let proto::Events { mut events, moved, body } = proto::Events::decode(payload.head)?;
+    if body {
+        events.last_mut().ok_or(Unreadable("a body of no event"))?.data = payload.body;
+    }
     let read = |event: proto::Event| Event { id: event.id.as_ref().map(read_event_id), data: event.data };
     Ok((events.into_iter().map(read).collect(), moved))
 }
@@ -157,8 +164,22 @@ mod tests {
             Event { id: Some(EventId { stream: 1, term: 2, seq: 3 }), data: Bytes::new() },
             Event { id: None, data: "{}".into() },
         ];
-        assert_eq!(decode_events(encode_events(events.clone())), Ok((events, false)));
-        assert_eq!(decode_events(encode_moved()), Ok((Vec::new(), true)));
+        for events in [events.clone(), events[..1].to_vec(), Vec::new()] {
+            assert_eq!(decode_events(encode_events(events.clone())), Ok((events, false)));
+        }
+        assert_eq!(decode_events(encode_moved().into()), Ok((Vec::new(), true)));
+        let no_event = proto::Events { events: Vec::new(), moved: false, body: true }.encode_to_vec();
+        assert!(decode_events(Bytes::from(no_event).into()).is_err());
+    }
+
+    #[test]
+    fn the_text_of_a_notice_is_the_same_bytes_for_every_stream() {
+        let text = Bytes::from(vec![b'x'; 100]);
+        let of_one = |_: usize| encode_events(vec![Event { id: None, data: text.clone() }]);
+        let payloads: Vec<Payload> = (0..3).map(of_one).collect();
+        assert!(
+            payloads.iter().all(|payload| payload.body.as_ptr() == text.as_ptr() && payload.head == payloads[0].head)
+        );
     }
 
     #[test]

@@ -5,6 +5,7 @@ use super::token;
 use crate::connection::Edge;
 use crate::limit::Permit;
 use crate::service::is_batch;
+use crate::ticket::{Outcome, Reason, Ticket};
 use bytes::Bytes;
 use enfilade_mcp::classify::{Class, classify_framed};
 use enfilade_mcp::method::Method;
@@ -13,6 +14,7 @@ use enfilade_registry::SessionId;
 use enfilade_session::owner::{ANONYMOUS, Caller, HeaderLookup, Legacy, Reply, ServerId, outcome_unknown};
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use http::StatusCode;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker, ready};
@@ -22,11 +24,11 @@ pub(crate) struct Message {
     pub(crate) text: Bytes,
     pub(crate) session: SessionOf,
     /// Why no further request is taken.
-    pub(crate) closed_to_requests: Option<&'static str>,
+    pub(crate) closed_to_requests: Option<(Reason, &'static str)>,
     /// A notification that cancels has been compared with the connection's own requests.
     pub(crate) is_cancel_checked: bool,
-    /// Counts among the requests in flight; none when there are too many.
-    pub(crate) permit: Option<Permit>,
+    /// There are too many requests in flight for another.
+    pub(crate) is_one_too_many: bool,
     /// Its bytes among those of all messages.
     pub(crate) _bytes: Permit,
 }
@@ -77,27 +79,30 @@ struct Facts {
 /// A message on its way through the gateway.
 pub(crate) struct Ask {
     facts: Arc<OnceLock<Facts>>,
-    future: Option<BoxFuture<'static, Said>>,
+    future: Option<BoxFuture<'static, (Said, Outcome)>>,
     waker: Option<Waker>,
+    /// None where the gateway itself asks.
+    ticket: Option<Ticket>,
 }
 
 impl Ask {
-    pub(crate) fn new(edge: Arc<Edge>, server: ServerId, message: Message) -> Self {
+    pub(crate) fn new(edge: Arc<Edge>, server: ServerId, message: Message, ticket: Option<Ticket>) -> Self {
         let facts = Arc::new(OnceLock::new());
         let future = run(edge, server, message, facts.clone()).boxed();
-        Self { facts, future: Some(future), waker: None }
+        Self { facts, future: Some(future), waker: None, ticket }
     }
 
     /// Asks for the general stream of a session.
     pub(crate) fn general(edge: Arc<Edge>, server: ServerId, session: SessionId) -> Self {
         let future = async move {
             let caller = Caller { server, principal: ANONYMOUS };
-            match edge.owner.open_stream(caller, session, None).await {
+            let said = match edge.owner.open_stream(caller, session, None).await {
                 Reply::Events { stream, .. } => Said::General(Some(Hearing::lasting(stream))),
                 _ => Said::General(None),
-            }
+            };
+            (said, Outcome::Answered)
         };
-        Self { facts: Arc::default(), future: Some(future.boxed()), waker: None }
+        Self { facts: Arc::default(), future: Some(future.boxed()), waker: None, ticket: None }
     }
 
     /// It is an `initialize` whose answer is awaited.
@@ -111,6 +116,9 @@ impl Ask {
             return false;
         }
         self.future = None;
+        if let Some(mut ticket) = self.ticket.take() {
+            ticket.ends(Outcome::Cancelled);
+        }
         self.waker.take().into_iter().for_each(Waker::wake);
         true
     }
@@ -125,20 +133,40 @@ impl Future for Ask {
         if polled.is_pending() && !self.waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
             self.waker = Some(context.waker().clone());
         }
-        let said = ready!(polled);
+        let (mut said, outcome) = ready!(polled);
         self.future = None;
+        match (&mut said, self.ticket.take()) {
+            (Said::Stream(hearing), Some(ticket)) if hearing.is_call() => hearing.counts(ticket),
+            (_, Some(mut ticket)) => ticket.ends(outcome),
+            (_, None) => {}
+        }
         Poll::Ready(said)
     }
 }
 
-async fn run(edge: Arc<Edge>, server: ServerId, message: Message, facts: Arc<OnceLock<Facts>>) -> Said {
+async fn run(edge: Arc<Edge>, server: ServerId, message: Message, facts: Arc<OnceLock<Facts>>) -> (Said, Outcome) {
     let caller = Caller { server, principal: ANONYMOUS };
-    if is_batch(&message.text) {
-        return batch(&edge, caller, message).await;
-    }
-    let envelope = match Envelope::parse(&message.text) {
+    let mut outcome = Outcome::Answered;
+    let said = match is_batch(&message.text) {
+        true => batch(&edge, caller, &message, &mut outcome).await,
+        false => one(&edge, caller, &message, &facts, &mut outcome).await,
+    };
+    (said, outcome)
+}
+
+async fn one(
+    edge: &Edge,
+    caller: Caller<'_>,
+    message: &Message,
+    facts: &OnceLock<Facts>,
+    outcome: &mut Outcome,
+) -> Said {
+    let envelope = match Envelope::of_shared(&message.text) {
         Ok(envelope) => envelope,
-        Err(refusal) => return Said::error(refusal.id.as_ref(), &refusal.error),
+        Err(refusal) => {
+            *outcome = Outcome::Refused(Reason::Invalid);
+            return Said::error(refusal.id.as_ref(), &refusal.error);
+        }
     };
     let request = match &envelope.kind {
         Kind::Request(request) => Some(request),
@@ -146,8 +174,9 @@ async fn run(edge: Arc<Edge>, server: ServerId, message: Message, facts: Arc<Onc
     };
     let id = request.map(|request| &request.id);
     if id.is_some()
-        && let Some(why) = refused(&message)
+        && let Some((reason, why)) = refused(message)
     {
+        *outcome = Outcome::Refused(reason);
         return Said::error(id, &why);
     }
     if let Some(cancelled) = cancelled(&envelope).filter(|_| !message.is_cancel_checked) {
@@ -159,7 +188,10 @@ async fn run(edge: Arc<Edge>, server: ServerId, message: Message, facts: Arc<Onc
         Ok(class) => class,
         // Notifications and responses have no answers.
         Err(_) if id.is_none() => return Said::Nothing,
-        Err(refused) => return Said::error(id, &refused.error),
+        Err(refused) => {
+            *outcome = Outcome::Refused(Reason::Invalid);
+            return Said::error(id, &refused.error);
+        }
     };
     let know = |opens_session, modern| drop(facts.set(Facts { opens_session, modern }));
     let owner = &*edge.owner;
@@ -168,34 +200,41 @@ async fn run(edge: Arc<Edge>, server: ServerId, message: Message, facts: Arc<Onc
             know(false, id.cloned());
             let reply = owner.modern(caller, &envelope, &meta, &NoHeaders).await;
             let listens = request.is_some_and(|request| request.method == Method::Listen.as_str());
-            return said(reply, id, true, message.permit.filter(|_| !listens));
+            *outcome = came_to(&reply);
+            return said(reply, id, true, !listens);
         }
         (Class::Initialize, _) => {
             if message.session != SessionOf::None {
+                *outcome = Outcome::Refused(Reason::Invalid);
                 let why = "this connection has a session already: open another connection for another one";
                 return Said::error(id, &RpcError::invalid_request(why));
             }
             know(true, None);
-            return opened(owner.initialize(caller, &envelope).await, id);
+            let reply = owner.initialize(caller, &envelope).await;
+            *outcome = came_to(&reply);
+            return opened(reply, id);
         }
         (Class::Legacy { .. }, Some(session)) => {
             owner.legacy(caller, session, Legacy::One { envelope: &envelope, version: None, again: false }).await
         }
         (Class::ModernNotification | Class::Legacy { .. }, _) => return Said::Nothing,
     };
+    *outcome = came_to(&reply);
     match id {
-        Some(_) => said(reply, id, false, message.permit),
+        Some(_) => said(reply, id, false, true),
         None => Said::Nothing,
     }
 }
 
 /// An array: only sessions of 2025-03-26 have batches; whether this is one, its owner knows.
-async fn batch(edge: &Edge, caller: Caller<'_>, message: Message) -> Said {
+async fn batch(edge: &Edge, caller: Caller<'_>, message: &Message, outcome: &mut Outcome) -> Said {
+    *outcome = Outcome::Refused(Reason::Invalid);
     let text = match json::check(&message.text) {
         Ok(text) => text,
         Err(why) => return Said::error(None, &RpcError::parse(&why)),
     };
-    if let Some(why) = refused(&message) {
+    if let Some((reason, why)) = refused(message) {
+        *outcome = Outcome::Refused(reason);
         return Said::error(None, &why);
     }
     let Some(session) = message.session.id() else {
@@ -203,13 +242,24 @@ async fn batch(edge: &Edge, caller: Caller<'_>, message: Message) -> Said {
         return Said::error(None, &RpcError::invalid_request(why));
     };
     let reply = edge.owner.legacy(caller, session, Legacy::Batch(text)).await;
-    said(reply, None, false, message.permit)
+    *outcome = came_to(&reply);
+    said(reply, None, false, true)
 }
 
 /// Why no request can be taken now.
-fn refused(message: &Message) -> Option<RpcError> {
-    let busy = message.permit.is_none().then_some("Too many requests in flight; try again");
-    message.closed_to_requests.or(busy).map(|why| RpcError::gateway(true, why))
+fn refused(message: &Message) -> Option<(Reason, RpcError)> {
+    let busy = message.is_one_too_many.then_some((Reason::Requests, "Too many requests in flight; try again"));
+    message.closed_to_requests.or(busy).map(|(reason, why)| (reason, RpcError::gateway(true, why)))
+}
+
+/// How a request ends that the owner answers so; one whose answer is a stream goes on.
+fn came_to(reply: &Reply) -> Outcome {
+    match reply {
+        Reply::Message { status, .. } => StatusCode::from_u16(*status).map_or(Outcome::Answered, Outcome::of),
+        Reply::NotServed(_) => Outcome::Refused(Reason::Owner),
+        Reply::Lost => Outcome::Unknown,
+        Reply::Accepted | Reply::Status(_) | Reply::Events { .. } => Outcome::Answered,
+    }
 }
 
 /// The request that a notification cancels.
@@ -225,7 +275,7 @@ fn cancelled(envelope: &Envelope<'_>) -> Option<Id> {
 fn opened(reply: Reply, id: Option<&Id>) -> Said {
     match reply {
         Reply::Message { body, session, .. } => Said::Opened(body, session),
-        reply => match said(reply, id, false, None) {
+        reply => match said(reply, id, false, false) {
             Said::Text(text) => Said::Opened(text, None),
             _ => {
                 let why = RpcError::gateway(true, "The session could not be opened; try again");
@@ -235,12 +285,12 @@ fn opened(reply: Reply, id: Option<&Id>) -> Said {
     }
 }
 
-fn said(reply: Reply, id: Option<&Id>, modern: bool, permit: Option<Permit>) -> Said {
+fn said(reply: Reply, id: Option<&Id>, modern: bool, is_call: bool) -> Said {
     match reply {
         Reply::Accepted | Reply::Status(_) => Said::Nothing,
         Reply::Message { body, .. } if body.is_empty() => Said::Nothing,
         Reply::Message { body, .. } => Said::Text(token::untagged(body)),
-        Reply::Events { stream, .. } => Said::Stream(Hearing::of(stream, id.cloned(), modern, permit)),
+        Reply::Events { stream, .. } => Said::Stream(Hearing::of(stream, id.cloned(), modern, is_call)),
         Reply::NotServed(why) => {
             Said::error(id, &RpcError::gateway(true, format!("The session is not served now: {why}; try again")))
         }

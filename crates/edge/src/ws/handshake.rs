@@ -2,18 +2,19 @@
 //! on with: what the owner refuses of them is the answer, in place of 101.
 
 use super::hearing::Hearing;
-use super::life;
 use super::socket::Start;
 use crate::connection::{Connection, Edge};
-use crate::headers::{self, LAST_EVENT_ID, SESSION};
+use crate::hand_over::Next;
+use crate::headers::{self, LAST_EVENT_ID, SESSION, has_token};
 use crate::respond::{self, Body, Refusal};
 use crate::service;
+use crate::ticket::Reason;
 use bytes::Bytes;
 use enfilade_mcp::{RpcError, json};
 use enfilade_registry::SessionId;
-use enfilade_session::owner::{Caller, Reply};
+use enfilade_session::owner::{Caller, Reply, ServerId};
 use enfilade_session::stream::EventId;
-use http::header::{self, HeaderName};
+use http::header;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
@@ -32,7 +33,13 @@ pub(crate) fn is_asked(head: &Parts) -> bool {
     head.method == Method::GET && has_token(&head.headers, header::UPGRADE, "websocket")
 }
 
-/// Opens a WebSocket, and gives it a task of its own.
+/// What a connection becomes with 101.
+pub(crate) struct Opening {
+    pub(super) server: ServerId,
+    pub(super) start: Start,
+}
+
+/// Opens a WebSocket; it begins when hyper has given the connection up.
 pub(crate) async fn open(
     connection: &Arc<Connection>,
     caller: Caller<'_>,
@@ -40,7 +47,7 @@ pub(crate) async fn open(
 ) -> Result<Response<Body>, Refusal> {
     let edge = &connection.edge;
     if edge.ending.is_leaving() {
-        return Err(Refusal::busy("This node is being stopped; connect again, to any node"));
+        return Err(Refusal::busy(Reason::Stopping, "This node is being stopped; connect again, to any node"));
     }
     let key = key(&head.headers).map_err(|why| Refusal::client(StatusCode::BAD_REQUEST, why))?;
     if headers::text(&head.headers, header::SEC_WEBSOCKET_VERSION) != Some(VERSION) {
@@ -49,20 +56,14 @@ pub(crate) async fn open(
         headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static(VERSION));
         return Ok(response);
     }
-    let Some(upgrade) = head.extensions.get::<OnUpgrade>().cloned() else {
+    if head.extensions.get::<OnUpgrade>().is_none() {
         return Err(Refusal::client(StatusCode::BAD_REQUEST, "WebSocket needs HTTP/1.1 (RFC 6455, section 4.1)"));
-    };
+    }
     let start = match resumed(edge, caller, head).await? {
         Ok(start) => start,
         Err(response) => return Ok(response),
     };
-    let (task, server) = (connection.clone(), caller.server);
-    edge.tasks.spawn(async move {
-        // Without it the client is gone, and so are the streams.
-        if let Ok(upgraded) = upgrade.await {
-            life::serve(task, server, upgraded, start).await;
-        }
-    });
+    connection.hand_over.put(Next::WebSocket(Box::new(Opening { server: caller.server, start })));
     let mut response = respond::status(StatusCode::SWITCHING_PROTOCOLS);
     let headers = response.headers_mut();
     headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
@@ -86,11 +87,6 @@ fn key(map: &HeaderMap) -> Result<&str, &'static str> {
     };
     let key = headers::text(map, header::SEC_WEBSOCKET_KEY).filter(is_key);
     key.ok_or("Sec-WebSocket-Key must be 16 bytes in Base64")
-}
-
-fn has_token(map: &HeaderMap, name: HeaderName, token: &str) -> bool {
-    let values = map.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).any(|value| value.trim().eq_ignore_ascii_case(token))
 }
 
 /// What a connection begins with: nothing, or the streams of the session that it names; or why the owner gives none.

@@ -1,7 +1,7 @@
 //! One stream towards the client of a WebSocket: the session's general one, or that of a request.
 
 use super::token;
-use crate::limit::Permit;
+use crate::ticket::{Outcome, Ticket};
 use bytes::Bytes;
 use enfilade_mcp::{Id, json};
 use enfilade_session::owner::outcome_unknown;
@@ -20,24 +20,38 @@ pub(crate) struct Hearing {
     answered: bool,
     /// The last event of it that can be gone on after.
     last: Option<EventId>,
-    /// The request counts as in flight; none for streams that stay open.
-    permit: Option<Permit>,
+    /// It ends with the answer of a request.
+    is_call: bool,
+    /// The request, which is in flight.
+    ticket: Option<Ticket>,
     waker: Option<Waker>,
 }
 
 impl Hearing {
     /// A stream that belongs to no request of this connection.
     pub(crate) fn lasting(stream: EventStream) -> Self {
-        Self::of(stream, None, false, None)
+        Self::of(stream, None, false, false)
     }
 
-    pub(crate) fn of(stream: EventStream, request: Option<Id>, modern: bool, permit: Option<Permit>) -> Self {
-        Self { stream: Some(stream), request, modern, answered: false, last: None, permit, waker: None }
+    pub(crate) fn of(stream: EventStream, request: Option<Id>, modern: bool, is_call: bool) -> Self {
+        let (stream, answered, last, ticket, waker) = (Some(stream), false, None, None, None);
+        Self { stream, request, modern, answered, last, is_call, ticket, waker }
     }
 
     /// True while a request waits for its answer on it.
     pub(crate) fn is_call(&self) -> bool {
-        self.permit.is_some() && self.stream.is_some()
+        self.is_call && self.stream.is_some()
+    }
+
+    /// The request that it goes on with.
+    pub(crate) fn counts(&mut self, ticket: Ticket) {
+        self.ticket = Some(ticket);
+    }
+
+    fn ends(&mut self, outcome: Outcome) {
+        if let Some(mut ticket) = self.ticket.take() {
+            ticket.ends(outcome);
+        }
     }
 
     fn note(&mut self, event: &Event) {
@@ -60,6 +74,7 @@ impl Hearing {
             return false;
         }
         self.stream = None;
+        self.ends(Outcome::Cancelled);
         self.waker.take().into_iter().for_each(Waker::wake);
         true
     }
@@ -87,7 +102,12 @@ impl futures::Stream for Hearing {
                 }
                 Poll::Ready(None) => {
                     this.stream = None;
-                    this.permit = None;
+                    let is_answered = this.answered || this.request.is_none();
+                    this.ends(match this.modern {
+                        _ if is_answered => Outcome::Answered,
+                        true => Outcome::Unknown,
+                        false => Outcome::Cancelled,
+                    });
                     return Poll::Ready(this.last_word());
                 }
                 Poll::Ready(Some(event)) => {

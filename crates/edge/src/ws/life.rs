@@ -2,13 +2,11 @@
 //!
 //! What is needed for a moment only is boxed, or the task of an idle connection would keep room for it.
 
+use super::handshake::Opening;
 use super::meter::Meter;
-use super::socket::{End, Socket, Start};
+use super::socket::{End, Socket};
 use crate::connection::{Connection, Edge};
 use crate::linger::Lingering;
-use enfilade_session::owner::ServerId;
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -24,8 +22,8 @@ const READ_BYTES: usize = 1024;
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Runs a connection that hyper gave up, until it ends.
-pub(super) async fn serve(connection: Arc<Connection>, server: ServerId, upgraded: Upgraded, start: Start) {
-    let Some(socket) = Box::pin(begin(&connection, server, upgraded, start)).await else { return };
+pub(crate) async fn serve(connection: Arc<Connection>, opening: Box<Opening>, io: Box<Lingering>) {
+    let socket = Box::pin(begin(&connection, opening, io)).await;
     if let Some(mut io) = run(socket).await {
         // What the client still sends must not keep it from reading why.
         connection.unread.store(true, Ordering::Relaxed);
@@ -33,21 +31,13 @@ pub(super) async fn serve(connection: Arc<Connection>, server: ServerId, upgrade
     }
 }
 
-async fn begin(
-    connection: &Connection,
-    server: ServerId,
-    upgraded: Upgraded,
-    start: Start,
-) -> Option<Box<Socket<Lingering>>> {
-    let parts = upgraded.downcast::<TokioIo<Lingering>>().ok()?;
+async fn begin(connection: &Connection, opening: Box<Opening>, mut io: Box<Lingering>) -> Box<Socket<Box<Lingering>>> {
     let edge = connection.edge.clone();
-    let mut bytes = edge.messages.empty();
-    bytes.grow(parts.read_buf.len());
-    let meter = Meter::new(parts.io.into_inner(), &parts.read_buf, bytes);
-    // Copied, or hyper's buffer would become the library's.
-    let (read, config) = (parts.read_buf.to_vec(), Some(config(&edge)));
+    let (read, mut bytes) = (io.take_ahead(), edge.figures.messages.empty());
+    bytes.grow(read.len());
+    let (meter, config) = (Meter::new(io, &read, bytes), Some(config(&edge)));
     let ws = WebSocketStream::from_partially_read(meter, read, Role::Server, config).await;
-    Some(Box::new(Socket::new(edge, server, ws, start)))
+    Box::new(Socket::new(edge, opening.server, ws, opening.start))
 }
 
 /// Every frame is written at once; nothing waits in a buffer of the library.
@@ -94,10 +84,10 @@ mod tests {
 
     #[test]
     fn an_idle_connection_keeps_little_room() {
-        fn size<A, B, C, D, F>(_: fn(A, B, C, D) -> F) -> usize {
+        fn size<A, B, C, F>(_: fn(A, B, C) -> F) -> usize {
             size_of::<F>()
         }
-        let (task, socket) = (size(serve), size_of::<Socket<Lingering>>());
-        assert!(task <= 512 && socket <= 1024, "{task} and {socket} bytes");
+        let (task, socket) = (size(serve), size_of::<Socket<Box<Lingering>>>());
+        assert!(task <= 320 && socket <= 1024, "{task} and {socket} bytes");
     }
 }

@@ -13,4 +13,5 @@ mod socket;
 mod tests;
 mod token;
 
-pub(crate) use handshake::{is_asked, open};
+pub(crate) use handshake::{Opening, is_asked, open};
+pub(crate) use life::serve;

@@ -9,7 +9,9 @@ use super::meter::Meter;
 use super::outgoing::Outgoing;
 use super::token;
 use crate::connection::Edge;
+use crate::limit::Permit;
 use crate::stop::Watch;
+use crate::ticket::Reason;
 use bytes::Bytes;
 use enfilade_registry::SessionId;
 use enfilade_session::owner::ServerId;
@@ -82,6 +84,8 @@ pub(crate) struct Socket<S> {
     blocked: bool,
     /// The client has begun to close.
     closing: bool,
+    /// Counts as open.
+    _counts: Option<Permit>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -123,6 +127,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             leaving: None,
             blocked: false,
             closing: false,
+            _counts: edge.figures.websockets.enter(),
             edge,
         }
     }
@@ -260,16 +265,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
 
     fn accept(&mut self, text: Bytes, is_cancel_checked: bool, context: &mut Context<'_>) {
         let full = self.work.as_ref().is_some_and(|work| work.asks.len() + work.streams.len() >= REQUESTS_MAX);
-        let leaving = self.leaving.as_ref().map(|(why, _)| *why);
+        let leaving = self.leaving.as_ref().map(|(why, _)| (Reason::Stopping, *why));
+        // It was counted when it came.
+        let mut ticket = (!is_cancel_checked).then(|| self.edge.figures.accounts.enter());
+        let is_one_too_many = ticket.as_mut().is_some_and(|ticket| !ticket.takes(self.edge.figures.requests.enter()));
         let message = Message {
             text,
             session: self.session,
-            closed_to_requests: leaving.or(full.then_some(FULL)),
+            closed_to_requests: leaving.or(full.then_some((Reason::Requests, FULL))),
             is_cancel_checked,
-            permit: self.edge.requests.enter(),
+            is_one_too_many,
             _bytes: self.ws.get_mut().take(),
         };
-        self.ask(Ask::new(self.edge.clone(), self.server, message), context);
+        self.ask(Ask::new(self.edge.clone(), self.server, message, ticket), context);
     }
 
     /// Writes what there is as long as the socket takes it; true when nothing is left.

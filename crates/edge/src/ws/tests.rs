@@ -4,7 +4,7 @@ use super::life;
 use super::meter::Meter;
 use super::socket::{PING_INTERVAL, Socket, Start};
 use crate::connection::Edge;
-use crate::{Config, Ending};
+use crate::{Config, Ending, Figures};
 use enfilade_mcp::Envelope;
 use enfilade_mcp::classify::Modern;
 use enfilade_registry::{SessionId, SessionKeys};
@@ -61,12 +61,18 @@ impl Owner for Nobody {
     }
 }
 
+fn edge_of(keys: SessionKeys) -> Arc<Edge> {
+    let (config, ending) = (Arc::new(Config::default()), Ending::default());
+    let figures = Figures::new(&config);
+    Arc::new(Edge::new(config, Arc::new(Nobody), Arc::new(keys), ending, figures))
+}
+
 /// A connection, and the other end of its pipe.
 async fn opened() -> (JoinHandle<()>, DuplexStream) {
     let keys = SessionKeys::new(1, &[7; 32]).expect("32 bytes are enough");
-    let edge = Arc::new(Edge::new(Arc::new(Config::default()), Arc::new(Nobody), Arc::new(keys), Ending::default()));
+    let edge = edge_of(keys);
     let (here, there) = tokio::io::duplex(4096);
-    let meter = Meter::new(here, &[], edge.messages.empty());
+    let meter = Meter::new(here, &[], edge.figures.messages.empty());
     let ws = WebSocketStream::from_raw_socket(meter, Role::Server, Some(life::config(&edge))).await;
     let socket = Socket::new(edge, ServerId(0), ws, Start::default());
     (tokio::spawn(async { drop(life::run(Box::new(socket)).await) }), there)

@@ -7,7 +7,7 @@ pub mod script;
 pub mod ws;
 
 use bytes::Bytes;
-use enfilade_edge::{Config, Ending, Listen, Protocol, bind, serve};
+use enfilade_edge::{Config, Ending, Figures, Listen, Protocol, bind, serve};
 use enfilade_registry::{SessionKeys, Slot};
 use http::{HeaderMap, Request};
 use http_body_util::{BodyExt, Full};
@@ -27,6 +27,7 @@ pub struct Node {
     pub http2: SocketAddr,
     pub owner: Arc<Script>,
     pub ending: Ending,
+    pub figures: Figures,
     pub task: JoinHandle<()>,
 }
 
@@ -72,8 +73,10 @@ impl Node {
         let bound = bind(&config).await.expect("bound");
         let (http1, http2) = (bound[0].local_addr(), bound[1].local_addr());
         let (owner, ending) = (Arc::new(Script::new()), Ending::default());
-        let task = tokio::spawn(serve(bound, Arc::new(config), owner.clone(), Arc::new(keys()), ending.clone()));
-        Self { http1, http2, owner, ending, task }
+        let figures = Figures::new(&config);
+        let (config, keys) = (Arc::new(config), Arc::new(keys()));
+        let task = tokio::spawn(serve(bound, config, owner.clone(), keys, ending.clone(), figures.clone()));
+        Self { http1, http2, owner, ending, figures, task }
     }
 
     /// Stops in order; every task must end.

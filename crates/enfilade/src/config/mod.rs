@@ -58,7 +58,8 @@ pub(crate) struct Config {
     /// How long requests may finish once the node is told to stop, in milliseconds.
     pub(crate) drain_ms: u64,
     /// Where a supervisor may ask over HTTP, apart from clients, whatever the roles: `/healthz` answers 200 as long as
-    /// the process runs, `/readyz` 200 while the node serves and 503 before and after; port 0 lets the system choose.
+    /// the process runs, `/readyz` 200 while the node serves and 503 before and after, `/metrics` what it counts, for
+    /// Prometheus; port 0 lets the system choose.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) health: Option<SocketAddr>,
     /// What must survive a restart is kept here; a relative path starts at the working directory.

@@ -22,7 +22,7 @@ use enfilade_cluster::{Cluster, Prepared, Registration, Switchboard, boottime};
 use enfilade_membership::Membership;
 use enfilade_mesh::Mesh;
 use enfilade_raft::{Registry, Share};
-use enfilade_registry::{COMMAND_FORMAT, Command, Run, SessionKeys};
+use enfilade_registry::{COMMAND_FORMAT, Command, Reader, Run, SessionKeys};
 use enfilade_runtime::Shutdown;
 use enfilade_session::{Node, NodeConfig};
 use entry::Entry;
@@ -276,6 +276,14 @@ impl Base {
 }
 
 impl Member {
+    pub(crate) fn registry(&self) -> Arc<dyn Reader> {
+        self.base.registry.clone()
+    }
+
+    pub(crate) fn cluster(&self) -> Arc<Cluster> {
+        self.cluster.clone()
+    }
+
     /// Waits for a part to end, which none does by itself.
     pub(crate) async fn failed(&mut self) -> anyhow::Error {
         let mut status = self.base.registry.status();

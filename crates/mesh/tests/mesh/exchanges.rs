@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use enfilade_mesh::{Broken, Config, Limits, NotSent, Open};
+use enfilade_mesh::{Broken, Config, Limits, Message, NotSent, Open};
 use enfilade_registry::NodeId;
 use futures::StreamExt;
 
@@ -221,4 +221,38 @@ async fn too_many_exchanges_are_refused_as_not_executed() {
     b.next().await;
     b.next().await.exchange.send(Bytes::new(), true).await.unwrap();
     assert_eq!(bounded(fourth.next()).await, None);
+}
+
+#[tokio::test]
+async fn one_text_for_many_exchanges_reaches_each_in_its_order_and_is_there_once() {
+    const MANY: usize = 1000;
+    let (a, mut b) = pair().await;
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for _ in 0..MANY {
+        ours.push(a.open(2, question("listen")).await);
+        theirs.push(b.next().await.exchange);
+    }
+    let text = Bytes::from(vec![b'x'; 100]);
+    for (at, exchange) in theirs.iter_mut().enumerate() {
+        exchange.send(Bytes::from(at.to_string()), false).await.unwrap();
+        exchange.send(Message { head: Bytes::from_static(b"a"), body: text.clone() }, false).await.unwrap();
+    }
+    for exchange in &mut theirs {
+        exchange.send(Message { head: Bytes::from_static(b"a"), body: text.clone() }, false).await.unwrap();
+    }
+    for exchange in &mut theirs {
+        exchange.send(Bytes::new(), true).await.unwrap();
+    }
+    let mut texts = std::collections::BTreeSet::new();
+    for (at, exchange) in ours.iter_mut().enumerate() {
+        assert_eq!(bounded(exchange.next()).await, Some(Ok(Bytes::from(at.to_string()))));
+        for _ in 0..2 {
+            let message = bounded(exchange.next_message()).await.expect("a message").expect("it arrived");
+            assert_eq!((&message.head[..], &message.body), (&b"a"[..], &text));
+            texts.insert(message.body.as_ptr());
+        }
+        assert_eq!(bounded(exchange.next()).await, None);
+    }
+    // The first of each leaves behind another message, so with a frame of its own; those of the second round together.
+    assert!(texts.len() < MANY + MANY / 2, "{} copies", texts.len());
 }

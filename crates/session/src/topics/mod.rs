@@ -16,7 +16,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use text::notification;
-pub(crate) use updates::Updates;
+pub(crate) use updates::{Changed, Updates};
 pub use walk::Announced;
 use walk::Told;
 

@@ -16,9 +16,13 @@ fn member(hub: &Arc<Hub>, listen_id: Option<&str>) -> (Arc<Stream>, Registration
     (stream, registration)
 }
 
+fn walk_of(hub: &Hub, site: usize, uri: Option<&str>) -> walk::Walk {
+    walk::Walk::of(site, uri.map(|uri| (uri.into(), hub.changed(site, uri))))
+}
+
 /// Tells all who are concerned at once.
 fn updated(hub: &Hub, site: usize, uri: Option<&str>) {
-    let mut walk = hub.walk_of(site, uri);
+    let mut walk = walk_of(hub, site, uri);
     while hub.step(&mut walk) {}
 }
 
@@ -141,7 +145,7 @@ fn a_step_is_short_and_the_steps_reach_everybody_once() {
     }
     for (uri, per_stream) in [(None, 1), (Some("x://part"), 1)] {
         let before = hub.announced().delivered;
-        let mut walk = hub.walk_of(0, uri);
+        let mut walk = walk_of(&hub, 0, uri);
         let mut steps = 1;
         while hub.step(&mut walk) {
             assert!(hub.announced().delivered - before <= 32 * steps, "a few at a time");
@@ -221,7 +225,7 @@ proptest! {
                     due.iter_mut().zip(&wants).filter(|(_, wants)| wants.contains(&uri)).for_each(|(due, _)| {
                         due.insert(uri.clone());
                     });
-                    walks.push(hub.walk_of(0, Some(&uri)));
+                    walks.push(walk_of(&hub, 0, Some(&uri)));
                 }
                 _ => {
                     walks.retain_mut(|walk| hub.step(walk));
@@ -247,4 +251,43 @@ proptest! {
             prop_assert!(due.is_empty(), "{:?}", due);
         }
     }
+}
+
+#[test]
+fn who_has_many_resources_of_an_upstream_hears_of_a_part_once_under_each_name() {
+    let hub = Arc::new(Hub::default());
+    let members = many(&hub, 40);
+    for (_, registration) in &members {
+        for at in 0..20 {
+            hub.subscribe(registration.id, (0, format!("x://{at}").into()), format!("x://{at}").into());
+        }
+        hub.subscribe(registration.id, (0, "x://a".into()), "main+x://a".into());
+        hub.subscribe(registration.id, (1, "x://b".into()), "other+x://b".into());
+    }
+    let mut readers: Vec<_> = members.iter().map(|(stream, _)| stream.attach(None).unwrap()).collect();
+    let mut heard = vec![Vec::new(); readers.len()];
+    let mut walk = walk_of(&hub, 0, Some("x://part"));
+    while hub.step(&mut walk) {
+        // Whoever reads at once must not hear it again.
+        readers.iter_mut().zip(&mut heard).for_each(|(reader, heard)| heard.extend(texts(reader)));
+    }
+    readers.iter_mut().zip(&mut heard).for_each(|(reader, heard)| heard.extend(texts(reader)));
+    for heard in heard {
+        let mut uris: Vec<_> =
+            heard.iter().map(|text| json::at(std::str::from_utf8(text).unwrap(), &["params", "uri"])).collect();
+        uris.sort_unstable();
+        assert_eq!(uris, [Some("\"main+x://part\""), Some("\"x://part\"")]);
+    }
+}
+
+#[test]
+fn an_update_of_what_everybody_left_meanwhile_is_told_to_nobody() {
+    let hub = Arc::new(Hub::default());
+    let ((one, first), (_two, second)) = (member(&hub, None), member(&hub, None));
+    hub.subscribe(first.id, (0, "x://a".into()), "x://a".into());
+    hub.subscribe(second.id, (0, "x://b".into()), "x://b".into());
+    let mut walk = walk_of(&hub, 0, Some("x://b"));
+    drop(second);
+    while hub.step(&mut walk) {}
+    assert!(heard(&one).is_empty());
 }

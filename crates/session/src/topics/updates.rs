@@ -4,7 +4,7 @@
 use super::Hub;
 use super::walk::Walk;
 use parking_lot::Mutex;
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use tokio::sync::Notify;
 
@@ -22,10 +22,20 @@ pub(crate) struct Updates {
     some: Notify,
 }
 
+/// What an upstream says has changed: what that was when it said so, for subscribers come and go before their turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Changed {
+    /// Somebody had subscribed to it: they are told.
+    Resource,
+    /// Nobody had. It may be a part of what somebody subscribed to: all subscribers of that upstream are told.
+    Part,
+}
+
 #[derive(Debug, Default)]
 struct State {
     order: VecDeque<Arc<str>>,
-    known: HashSet<Arc<str>>,
+    /// What each of them was when it changed.
+    what: HashMap<Arc<str>, Changed>,
     bytes: usize,
     /// There was no room: everything may have changed.
     all: bool,
@@ -33,8 +43,8 @@ struct State {
 
 impl Updates {
     /// The upstream said that this changed.
-    pub(crate) fn put(&self, uri: &str) {
-        self.state.lock().put(uri);
+    pub(crate) fn put(&self, uri: &str, what: Changed) {
+        self.state.lock().put(uri, what);
         self.some.notify_one();
     }
 
@@ -45,7 +55,7 @@ impl Updates {
             while walks.len() < WALKS_MAX
                 && let Some(next) = self.state.lock().take(|uri| walks.iter().any(|walk| walk.is_of(uri)))
             {
-                walks.push_back(hub.walk_of(site, next.as_deref()));
+                walks.push_back(Walk::of(site, next));
             }
             match walks.pop_front() {
                 None => self.some.notified().await,
@@ -61,8 +71,14 @@ impl Updates {
 }
 
 impl State {
-    fn put(&mut self, uri: &str) {
-        if self.all || self.known.contains(uri) {
+    fn put(&mut self, uri: &str, what: Changed) {
+        if self.all {
+            return;
+        }
+        if let Some(waiting) = self.what.get_mut(uri) {
+            if what == Changed::Part {
+                *waiting = what;
+            }
             return;
         }
         if self.order.len() >= URIS_MAX || self.bytes + uri.len() > BYTES_MAX {
@@ -71,53 +87,69 @@ impl State {
         }
         let uri: Arc<str> = uri.into();
         self.bytes += uri.len();
-        self.known.insert(uri.clone());
+        self.what.insert(uri.clone(), what);
         self.order.push_back(uri);
     }
 
     /// The first whose announcement is not under way, or else none of them in particular: all.
-    fn take(&mut self, is_under_way: impl Fn(&str) -> bool) -> Option<Option<Arc<str>>> {
-        if std::mem::take(&mut self.all) {
+    fn take(&mut self, is_under_way: impl Fn(Option<&str>) -> bool) -> Option<Option<(Arc<str>, Changed)>> {
+        if self.all && !is_under_way(None) {
+            self.all = false;
             return Some(None);
         }
-        let at = self.order.iter().position(|uri| !is_under_way(uri))?;
+        let at = self.order.iter().position(|uri| !is_under_way(Some(uri)))?;
         let uri = self.order.remove(at)?;
-        self.known.remove(&uri);
+        let what = self.what.remove(&uri).unwrap_or(Changed::Part);
         self.bytes -= uri.len();
-        Some(Some(uri))
+        Some(Some((uri, what)))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::Changed::Resource;
     use super::*;
     use proptest::prelude::*;
 
     fn taken(state: &mut State) -> Vec<Option<String>> {
-        std::iter::from_fn(|| state.take(|_| false)).map(|uri| uri.map(|uri| uri.as_ref().to_owned())).collect()
+        std::iter::from_fn(|| state.take(|_| false)).map(|one| one.map(|(uri, _)| uri.as_ref().to_owned())).collect()
+    }
+
+    #[test]
+    fn what_it_was_when_it_changed_stays_and_all_runs_once_at_a_time() {
+        let mut state = State::default();
+        state.put("a", Resource);
+        state.put("b", Resource);
+        state.put("b", Changed::Part);
+        state.put("b", Resource);
+        assert_eq!(state.take(|_| false), Some(Some(("a".into(), Resource))));
+        assert_eq!(state.take(|_| false), Some(Some(("b".into(), Changed::Part))));
+        state.all = true;
+        assert_eq!(state.take(|uri| uri.is_none()), None);
+        assert_eq!(state.take(|_| false), Some(None));
     }
 
     #[test]
     fn beyond_the_bounds_everything_counts_as_changed() {
         let mut state = State::default();
-        (0..URIS_MAX).for_each(|n| state.put(&n.to_string()));
-        state.put("0");
+        (0..URIS_MAX).for_each(|n| state.put(&n.to_string(), Resource));
+        state.put("0", Resource);
         assert_eq!(taken(&mut state).len(), URIS_MAX);
-        (0..=URIS_MAX).for_each(|n| state.put(&n.to_string()));
+        (0..=URIS_MAX).for_each(|n| state.put(&n.to_string(), Resource));
         assert_eq!(taken(&mut state), [None]);
-        state.put(&"x".repeat(BYTES_MAX + 1));
-        state.put("a");
+        state.put(&"x".repeat(BYTES_MAX + 1), Resource);
+        state.put("a", Resource);
         assert_eq!(taken(&mut state), [None]);
-        state.put("a");
+        state.put("a", Resource);
         assert_eq!((taken(&mut state), state.bytes), (vec![Some("a".to_owned())], 0));
     }
 
     #[test]
     fn one_that_is_under_way_waits_and_holds_up_no_other() {
         let mut state = State::default();
-        ["a", "b", "a"].iter().for_each(|uri| state.put(uri));
-        assert_eq!(state.take(|uri| uri == "a").flatten().as_deref(), Some("b"));
-        assert_eq!(state.take(|uri| uri == "a"), None);
+        ["a", "b", "a"].iter().for_each(|uri| state.put(uri, Resource));
+        assert_eq!(state.take(|uri| uri == Some("a")), Some(Some(("b".into(), Resource))));
+        assert_eq!(state.take(|uri| uri == Some("a")), None);
         assert_eq!(taken(&mut state), [Some("a".to_owned())]);
     }
 
@@ -129,13 +161,13 @@ mod tests {
             for (uri, take) in steps {
                 let uri = uri.to_string();
                 if !take {
-                    state.put(&uri);
+                    state.put(&uri, Resource);
                     if !due.contains(&uri) {
                         due.push(uri);
                     }
                 } else if let Some(taken) = state.take(|_| false) {
                     let first = due.remove(0);
-                    prop_assert_eq!(taken.as_deref(), Some(first.as_str()));
+                    prop_assert_eq!(taken, Some((first.as_str().into(), Resource)));
                 } else {
                     prop_assert!(due.is_empty());
                 }

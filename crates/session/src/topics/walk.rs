@@ -2,10 +2,10 @@
 //! what they wake has its turn. Whoever subscribes meanwhile may hear of it too.
 
 use super::text::{Texts, UPDATED};
-use super::{Hub, State, Subscriber, Wanted};
+use super::{Changed, Hub, State, Subscriber, Wanted};
 use crate::lists::ListKind;
 use crate::stream::{Noticed, Stream};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -46,9 +46,8 @@ pub(super) struct Walk {
 enum What {
     /// A resource that somebody subscribed to.
     Resource(Arc<str>),
-    /// What is perhaps a part of a subscribed resource: it goes to all subscribers of that upstream (BRIDGE.md 10). With
-    /// the topic that is being told.
-    Part(Arc<str>, Option<Arc<str>>),
+    /// What is perhaps a part of a subscribed resource: it goes to all subscribers of that upstream (BRIDGE.md 10).
+    Part(Arc<str>),
     /// Every subscribed resource. With the topic that is being told.
     All(Option<Arc<str>>),
     /// A kind of list, by the method of its notice.
@@ -64,33 +63,36 @@ struct Delivery {
 }
 
 impl Walk {
+    /// Begins to tell that a resource changed; or that all did.
+    pub(super) fn of(site: usize, changed: Option<(Arc<str>, Changed)>) -> Self {
+        let what = match changed {
+            None => What::All(None),
+            Some((uri, Changed::Resource)) => What::Resource(uri),
+            Some((uri, Changed::Part)) => What::Part(uri),
+        };
+        Self::new(site, what)
+    }
+
     fn new(site: usize, what: What) -> Self {
         let method = if let What::List(method) = what { method } else { UPDATED };
         Self { site, what, after: None, texts: Texts::new(method) }
     }
 
-    /// Whether it tells of this resource.
-    pub(super) fn is_of(&self, uri: &str) -> bool {
+    /// Whether it tells of this resource; or of all.
+    pub(super) fn is_of(&self, uri: Option<&str>) -> bool {
         match &self.what {
-            What::Resource(of) | What::Part(of, _) => **of == *uri,
-            What::All(_) | What::List(_) => false,
+            What::Resource(of) | What::Part(of) => Some(&**of) == uri,
+            What::All(_) => uri.is_none(),
+            What::List(_) => false,
         }
     }
 }
 
 impl Hub {
-    /// Begins to tell that a resource changed; or that all did.
-    pub(super) fn walk_of(&self, site: usize, uri: Option<&str>) -> Walk {
-        let state = self.state.lock();
-        let topics = state.topics.get(&site);
-        let what = match uri {
-            None => What::All(None),
-            Some(uri) => match topics.and_then(|topics| topics.get_key_value(uri)) {
-                Some((topic, _)) => What::Resource(topic.clone()),
-                None => What::Part(uri.into(), None),
-            },
-        };
-        Walk::new(site, what)
+    /// What that is of which an upstream says now that it changed.
+    pub(crate) fn changed(&self, site: usize, uri: &str) -> Changed {
+        let is_topic = self.state.lock().topics.get(&site).is_some_and(|topics| topics.contains_key(uri));
+        if is_topic { Changed::Resource } else { Changed::Part }
     }
 
     /// Tells the next few; false when nobody is left.
@@ -161,10 +163,10 @@ impl State {
         let more = match what {
             What::List(method) => self.few_of_list(*site, method, after, &mut few),
             What::Resource(uri) => {
-                topics.and_then(|topics| topics.get(uri)).is_some_and(|wanted| wanted.few(after, &mut few, Arc::clone))
+                topics.and_then(|topics| topics.get(uri)).is_some_and(|wanted| wanted.few(after, &mut few))
             }
-            What::All(at) => few_of_all(topics, at, after, &mut few, |_, known| known.clone()),
-            What::Part(uri, at) => few_of_all(topics, at, after, &mut few, |topic, known| part(uri, topic, known)),
+            What::All(at) => few_of_all(topics, at, after, &mut few),
+            What::Part(uri) => self.few_of_part(*site, uri, after, &mut few),
         };
         (few.deliveries, more)
     }
@@ -185,15 +187,31 @@ impl State {
         }
         false
     }
+
+    /// By subscriber: whoever has several topics of the upstream hears of a part once under each name that it has there.
+    fn few_of_part(&self, site: usize, uri: &Arc<str>, after: &mut Option<(u64, Arc<str>)>, few: &mut Few) -> bool {
+        let from = after.take().map_or(Bound::Unbounded, |(id, _)| Bound::Excluded(id));
+        for (id, member) in self.subscribers.range((from, Bound::Unbounded)) {
+            few.looked_at += 1 + member.topics.len();
+            let there = member.topics.iter().filter(|(_, (at, _))| *at == site);
+            let names: BTreeSet<Arc<str>> = there.map(|(as_known, (_, topic))| part(uri, topic, as_known)).collect();
+            names.into_iter().for_each(|known| few.add(&member.subscriber, || known));
+            if few.is_full() {
+                *after = Some((*id, "".into()));
+                return true;
+            }
+        }
+        false
+    }
 }
 
 impl Wanted {
     /// The next few of those who subscribed; false when nobody is left.
-    fn few(&self, after: &mut Option<(u64, Arc<str>)>, few: &mut Few, known: impl Fn(&Arc<str>) -> Arc<str>) -> bool {
+    fn few(&self, after: &mut Option<(u64, Arc<str>)>, few: &mut Few) -> bool {
         let from = after.take().map_or(Bound::Unbounded, Bound::Excluded);
         for (key, subscriber) in self.by.range((from, Bound::Unbounded)) {
             few.looked_at += 1;
-            few.add(subscriber, || known(&key.1));
+            few.add(subscriber, || key.1.clone());
             if few.is_full() {
                 *after = Some(key.clone());
                 return true;
@@ -209,7 +227,6 @@ fn few_of_all(
     at: &mut Option<Arc<str>>,
     after: &mut Option<(u64, Arc<str>)>,
     few: &mut Few,
-    known: impl Fn(&Arc<str>, &Arc<str>) -> Arc<str>,
 ) -> bool {
     let Some(topics) = topics else { return false };
     let from = at.clone().map_or(Bound::Unbounded, Bound::Included);
@@ -217,7 +234,7 @@ fn few_of_all(
         if at.as_ref() != Some(topic) {
             (*at, *after) = (Some(topic.clone()), None);
         }
-        if wanted.few(after, few, |as_known| known(topic, as_known)) {
+        if wanted.few(after, few) {
             return true;
         }
     }

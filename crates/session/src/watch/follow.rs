@@ -7,7 +7,7 @@ use super::{RETRY_MAX, RETRY_MIN};
 use crate::ask::{self, AskError};
 use crate::lists::ListKind;
 use crate::site::{Site, Up};
-use crate::topics::Refusal;
+use crate::topics::{Changed, Refusal};
 use bytes::Bytes;
 use enfilade_mcp::{Era, json};
 use enfilade_upstream::Messages;
@@ -139,7 +139,7 @@ impl<'a> Follow<'a> {
         self.opened_at = Instant::now();
         if self.messages.is_some() {
             self.site.list_changed(&ListKind::ALL);
-            watched_before.iter().for_each(|uri| self.site.updates.put(uri));
+            watched_before.iter().for_each(|uri| self.site.updates.put(uri, Changed::Resource));
         }
         Ok(())
     }

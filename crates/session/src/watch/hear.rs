@@ -30,7 +30,7 @@ impl Site {
         } else if notification.method == "notifications/resources/updated" {
             let uri = notification.params.and_then(|params| json::get(params, "uri")).and_then(json::string);
             if let Some(uri) = uri {
-                self.updates.put(&uri);
+                self.updates.put(&uri, self.hub.changed(self.index, &uri));
             }
         }
     }

@@ -1,0 +1,93 @@
+//! What an edge counts, and the metrics that are made of it.
+
+use crate::config::Config;
+use crate::limit::Limit;
+use crate::ticket::{Accounts, Outcome, Reason};
+use enfilade_runtime::metrics::{Family, Page};
+use std::sync::Arc;
+
+const REQUESTS: Family = Family::counter(
+    "enfilade_edge_requests_total",
+    "Requests and other messages of clients that came in: over HTTP one each, over WebSocket one for each message.",
+);
+const ENDED: Family =
+    Family::counter("enfilade_edge_requests_ended_total", "How they ended; each ends once.").by("outcome");
+const REFUSED: Family =
+    Family::counter("enfilade_edge_requests_refused_total", "Those that were not executed, by why.").by("reason");
+const IN_FLIGHT: Family = Family::gauge("enfilade_edge_requests_in_flight", "Those that have not ended.");
+const IN_FLIGHT_MAX: Family =
+    Family::gauge("enfilade_edge_requests_in_flight_limit", "Requests in flight from which on others are refused.");
+const CONNECTIONS: Family = Family::gauge("enfilade_edge_connections", "Connections of clients.");
+const CONNECTIONS_MAX: Family =
+    Family::gauge("enfilade_edge_connections_limit", "Connections from which on others are refused.");
+const STREAMS: Family =
+    Family::gauge("enfilade_edge_streams", "Streams that stay open, by what carries them.").by("transport");
+const MESSAGES: Family =
+    Family::gauge("enfilade_edge_messages_bytes", "Bytes of clients' messages whose answers have not begun.");
+const MESSAGES_MAX: Family =
+    Family::gauge("enfilade_edge_messages_limit_bytes", "Bytes from which on other messages are refused.");
+
+/// Every metric of this crate.
+pub const FAMILIES: [&Family; 10] = [
+    &REQUESTS,
+    &ENDED,
+    &REFUSED,
+    &IN_FLIGHT,
+    &IN_FLIGHT_MAX,
+    &CONNECTIONS,
+    &CONNECTIONS_MAX,
+    &STREAMS,
+    &MESSAGES,
+    &MESSAGES_MAX,
+];
+
+/// What an edge counts, and what it has; clones share it.
+#[derive(Debug, Clone)]
+pub struct Figures {
+    pub(crate) accounts: Arc<Accounts>,
+    pub(crate) connections: Limit,
+    pub(crate) requests: Limit,
+    pub(crate) messages: Limit,
+    /// Streams of server-sent events that stay open.
+    pub(crate) streams: Limit,
+    pub(crate) websockets: Limit,
+}
+
+impl Figures {
+    /// Those of an edge that has not begun.
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
+        Self {
+            accounts: Arc::default(),
+            connections: Limit::new(config.connections_max),
+            requests: Limit::new(config.requests_in_flight_max),
+            messages: Limit::new(config.messages_bytes_max),
+            // Connections bound them.
+            streams: Limit::new(usize::MAX >> 1),
+            websockets: Limit::new(usize::MAX >> 1),
+        }
+    }
+
+    /// Requests that came in, those that ended, by [`Outcome::NAMES`], and those of them that were refused, by [`Reason::ALL`].
+    #[must_use]
+    pub fn requests(&self) -> (u64, [u64; Outcome::NAMES.len()], [u64; Reason::ALL.len()]) {
+        // In this order, so that never more have ended than came in.
+        let (refused, ended) = (self.accounts.refused(), self.accounts.ended());
+        (self.accounts.entered(), ended, refused)
+    }
+
+    /// Writes all of them.
+    pub fn write(&self, page: &mut Page) {
+        let (entered, ended, refused) = self.requests();
+        page.value(&REQUESTS, entered);
+        page.values(&ENDED, Outcome::NAMES.into_iter().zip(ended));
+        page.values(&REFUSED, Reason::ALL.map(Reason::as_str).into_iter().zip(refused));
+        page.value(&IN_FLIGHT, entered.saturating_sub(ended.iter().sum()));
+        page.value(&IN_FLIGHT_MAX, self.requests.max());
+        page.value(&CONNECTIONS, self.connections.now());
+        page.value(&CONNECTIONS_MAX, self.connections.max());
+        page.values(&STREAMS, [("sse", self.streams.now()), ("websocket", self.websockets.now())]);
+        page.value(&MESSAGES, self.messages.now());
+        page.value(&MESSAGES_MAX, self.messages.max());
+    }
+}
