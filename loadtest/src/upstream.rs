@@ -78,7 +78,7 @@ async fn answer(request: Request<Incoming>, state: State) -> Result<Response<Bod
     let session = parts.headers.get("mcp-session-id").and_then(|id| u128::from_str_radix(id.to_str().ok()?, 16).ok());
     Ok(match parts.method {
         Method::POST => match Limited::new(body, BODY_BYTES_MAX).collect().await {
-            Ok(body) => post(&mut state.borrow_mut(), session, &body.to_bytes()),
+            Ok(body) => posted(&state, session, &body.to_bytes()).await,
             Err(_) => status(StatusCode::BAD_REQUEST),
         },
         Method::GET => match state.borrow_mut().of(session) {
@@ -115,8 +115,17 @@ impl Sessions {
     }
 }
 
-fn post(state: &mut Sessions, session: Option<u128>, body: &[u8]) -> Response<Body> {
+async fn posted(state: &State, session: Option<u128>, body: &[u8]) -> Response<Body> {
     let Ok(message) = serde_json::from_slice::<Value>(body) else { return status(StatusCode::BAD_REQUEST) };
+    let response = post(&mut state.borrow_mut(), session, &message);
+    // A tool that takes its time.
+    if let Some(ms) = message["params"]["arguments"]["wait_ms"].as_u64() {
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+    }
+    response
+}
+
+fn post(state: &mut Sessions, session: Option<u128>, message: &Value) -> Response<Body> {
     let (id, method) = (&message["id"], message["method"].as_str().unwrap_or_default());
     if method == "initialize" {
         return initialize(state, id);
@@ -165,7 +174,7 @@ fn initialize(state: &mut Sessions, id: &Value) -> Response<Body> {
 fn tools() -> Value {
     let text = |name: &str| json!({"type": "object", "properties": {name: {"type": "string"}}, "required": [name]});
     json!([
-        {"name": "echo", "description": "Returns its text.", "inputSchema": text("text")},
+        {"name": "echo", "description": "Returns its text, after `wait_ms` milliseconds if it has that argument.", "inputSchema": text("text")},
         {"name": "announce", "description": "Says that a resource has changed.", "inputSchema": text("uri")},
     ])
 }

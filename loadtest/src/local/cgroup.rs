@@ -192,6 +192,7 @@ impl Group {
 }
 
 impl Drop for Group {
+    #[expect(clippy::disallowed_methods, reason = "this is the end, and nothing can be awaited here")]
     fn drop(&mut self) {
         let begun = Instant::now();
         for folder in &self.0 {

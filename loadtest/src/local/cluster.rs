@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::process::Command;
 
 use super::cgroup::{Bounds, Counted, Group, Groups};
@@ -28,6 +28,8 @@ pub(super) struct Cluster {
     dir: PathBuf,
     upstream: String,
     log: String,
+    /// Keys of their configuration.
+    more: Map<String, Value>,
     bounds: Bounds,
     groups: Option<Groups>,
     nodes: Vec<Node>,
@@ -45,10 +47,11 @@ impl Cluster {
         upstream: String,
         log: String,
         bounds: Bounds,
+        more: Map<String, Value>,
     ) -> Result<Cluster> {
         let groups = Groups::new(bounds)?;
         let (nodes, held, voters) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Cluster { program, dir, upstream, log, bounds, groups, nodes, held, started: 0, voters })
+        Ok(Cluster { program, dir, upstream, log, more, bounds, groups, nodes, held, started: 0, voters })
     }
 
     /// Founds it.
@@ -141,7 +144,7 @@ impl Cluster {
         } else {
             json!(["edge", "owner"])
         };
-        json!({
+        let mut configuration = json!({
             "listen": [{"address": address}],
             "data_dir": self.dir.join(name),
             "upstreams": [{
@@ -158,7 +161,11 @@ impl Cluster {
                 "voters": self.voters,
                 "keys": self.dir.join("keys"),
             },
-        })
+        });
+        for (key, value) in &self.more {
+            configuration[key] = value.clone();
+        }
+        configuration
     }
 }
 

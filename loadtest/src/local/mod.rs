@@ -74,7 +74,8 @@ async fn carry_out(options: &LocalOptions, scenario: Scenario, size: Size) -> Re
     let mut upstream = Process::start("upstream", command, &dir.join("upstream.log"))?;
     let url = upstream.said("endpoint", |said| said.url.is_some()).await?.url.context("no endpoint")?;
     let bounds = Bounds { cpu_max: scenario.local.cpu_max, memory_max: scenario.local.memory_max };
-    let mut cluster = Cluster::new(gateway(options)?, dir.clone(), url, options.node_log.clone(), bounds)?;
+    let more = scenario.local.gateway.clone();
+    let mut cluster = Cluster::new(gateway(options)?, dir.clone(), url, options.node_log.clone(), bounds, more)?;
     cluster.start(usize::try_from(size.nodes)?).await?;
     eprintln!("nodes: {}", cluster.urls().join(" "));
     let (address, heard) = coordinator::start("127.0.0.1:0".parse()?).await?;

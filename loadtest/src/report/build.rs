@@ -35,11 +35,12 @@ pub(crate) fn build(scenario: Scenario, seen: Seen, ended: Ended, shares_host: b
     let steady: Vec<u32> = (hold.0..hold.1).filter(|second| span_of(&spans, *second) == Some(STEADY)).collect();
     let fewest = steady.iter().filter_map(|second| timeline.states.get(second)).map(|state| state.streams.iter().sum());
     let streams_fewest = fewest.min().unwrap_or(0);
-    let warm = f64::from(hold.0) + scenario.limits.warm_up.as_secs_f64();
+    let (warm, until) = (f64::from(hold.0) + scenario.limits.warm_up.as_secs_f64(), f64::from(hold.1));
+    let is_asked_for = scenario.limits.memory_mib_per_minute.is_some() || scenario.limits.drift_max.is_some();
     let Ended { held, died } = ended;
     let facts = Facts {
         overload: overload::of(&timeline.stages, timeline.peak, &timeline.tally, &scenario.limits),
-        trends: trend::of(&timeline.processes, warm, f64::from(hold.1)),
+        trends: if is_asked_for { trend::of(&timeline.processes, warm, until) } else { Vec::new() },
         died,
         memory_max: scenario.local.memory_max,
         held,

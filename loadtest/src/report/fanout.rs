@@ -84,8 +84,8 @@ fn cores(processes: &[ProcessUsage]) -> BTreeMap<u32, f64> {
 fn cpu_seconds(announcements: &[Announcement], cores: &BTreeMap<u32, f64>, steady: &[u32]) -> Option<f64> {
     let is_busy = |second: u32| {
         let lasts = |one: &Announcement| (one.max_ms / 1e3).ceil() as u32 + AFTER_S;
-        // A sample speaks of the second before it.
-        announcements.iter().any(|one| (one.second + 1..=one.second + lasts(one)).contains(&second))
+        // A sample is taken some time in its second, and speaks of that long before it as well.
+        announcements.iter().any(|one| (one.second..=one.second + lasts(one)).contains(&second))
     };
     let used = |want_busy: bool| -> Vec<f64> {
         let those = steady.iter().filter(|second| is_busy(**second) == want_busy);
@@ -111,9 +111,13 @@ mod tests {
             cell.offered = 1_000;
             (0..1_000).for_each(|_| cell.end(Outcome::Ok, Duration::from_millis(500)));
         }
-        // 0.1 cores each, and 0.5 for a second after each announcement.
+        // 0.1 cores each, and 0.5 more for a second after each announcement, which two samples share.
         let node = |name: &str| {
-            let cores = |second: u32| if second == 11 || second == 21 { 0.6 } else { 0.1 };
+            let cores = |second: u32| match second {
+                10 | 20 => 0.2,
+                11 | 21 => 0.5,
+                _ => 0.1,
+            };
             let sample = |second: u32| Sample {
                 second: f64::from(second) + 0.05,
                 memory_bytes: 0,
@@ -130,7 +134,7 @@ mod tests {
         assert!((found.per_core.expect("known") - 1_000.0).abs() < 10.0, "{found:?}");
         assert!((found.deliveries_per_second - 2_000.0).abs() < 50.0, "{found:?}");
         // Announced all the time: nobody can say what the rest takes.
-        let all: Vec<u32> = vec![11, 21];
+        let all: Vec<u32> = vec![10, 11, 20, 21];
         assert_eq!(cpu_seconds(&found.announcements, &cores(&[node("n1")]), &all), None);
         assert!(of(&Tally::default(), &[node("n1")], &steady).is_none());
     }

@@ -93,7 +93,7 @@ fn announcements(fanout: &FanOut) -> Table {
         Some(per_core) => {
             format!("{per_core:.0} deliveries/s per core of the gateway ({:.2} core-seconds)", fanout.cpu_seconds)
         }
-        None => "CPU per delivery is not known: no seconds without announcements".to_owned(),
+        None => "CPU per delivery cannot be told from the rest".to_owned(),
     };
     Table {
         title: format!(
@@ -159,7 +159,7 @@ impl Table {
     }
 
     fn html(&self, out: &mut String) {
-        let heads: String = self.columns.iter().map(|column| format!("<th>{column}</th>")).collect();
+        let heads: String = self.columns.iter().map(|column| format!("<th class=\"n\">{column}</th>")).collect();
         // Writing to a string does not fail.
         let _ = write!(out, "<h2>{}</h2><table><tr>{heads}</tr>", escape(&self.title));
         for row in &self.rows {

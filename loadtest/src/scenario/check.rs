@@ -151,6 +151,7 @@ impl Scenario {
         share("limits.errors_max", limits.errors_max)?;
         share("limits.achieved_min", limits.achieved_min)?;
         share("limits.goodput_min", limits.goodput_min)?;
+        share("limits.silent_max", limits.silent_max)?;
         share("limits.drift_max", limits.drift_max.unwrap_or(0.0))?;
         for (name, value) in [
             ("p99_ms", limits.p99_ms),

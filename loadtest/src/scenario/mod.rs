@@ -147,6 +147,8 @@ pub(crate) struct Local {
     /// Memory that each node may take before it is killed.
     #[serde(with = "units::bytes", skip_serializing_if = "Option::is_none")]
     pub(crate) memory_max: Option<u64>,
+    /// Keys of the nodes' configuration.
+    pub(crate) gateway: serde_json::Map<String, serde_json::Value>,
 }
 
 /// Something that happens while streams are held.
@@ -194,6 +196,8 @@ pub(crate) struct Limits {
     pub(crate) goodput_min: f64,
     /// 99th percentile of calls that were answered well, at each multiple of the peak.
     pub(crate) admitted_p99_ms: f64,
+    /// Share of calls that may get no answer at all in `calls.patience`, at each multiple of the peak.
+    pub(crate) silent_max: f64,
     /// After each multiple all is as before within this time.
     #[serde(with = "units::duration")]
     pub(crate) recovered: Duration,
@@ -263,6 +267,7 @@ impl Default for Limits {
             late_p99_ms: 20.0,
             goodput_min: 0.9,
             admitted_p99_ms: 500.0,
+            silent_max: 0.001,
             recovered: Duration::from_secs(10),
             warm_up: Duration::ZERO,
             memory_mib_per_minute: None,

@@ -13,6 +13,7 @@ fn the_scenarios_that_come_with_it_are_good() {
         include_str!("../../scenarios/local.toml"),
         include_str!("../../scenarios/fanout.toml"),
         include_str!("../../scenarios/overload.toml"),
+        include_str!("../../scenarios/overload-slow.toml"),
         include_str!("../../scenarios/soak.toml"),
         include_str!("../../scenarios/cluster.toml"),
     ] {

@@ -83,8 +83,9 @@ fn beyond(one: &Multiple, limits: &Limits) -> Vec<Check> {
     let generator = |what: &str, limit, measured, is_met| check(Side::Generator, &name(what), limit, measured, is_met);
     let (wanted, achieved, late) = (one.wanted * MULTIPLE_MIN, one.achieved, one.late_p99_ms);
     let ended = |name: &str| one.calls.outcomes.get(name).copied().unwrap_or(0);
-    let others = ["error", "unknown", "lost", "wrong", "silent"].into_iter().map(ended).sum::<u64>();
-    let others = others as f64 / one.calls.offered.max(1) as f64;
+    let of_all = |count: u64| count as f64 / one.calls.offered.max(1) as f64;
+    let others = of_all(["error", "unknown", "lost", "wrong"].into_iter().map(ended).sum());
+    let silent = of_all(ended("silent"));
     let p99 = one.calls.p99_ms;
     let took = one.recovered_s.map_or("never".to_owned(), |seconds| format!("{seconds} s"));
     let recovered = one.recovered_s.is_some_and(|seconds| f64::from(seconds) <= limits.recovered.as_secs_f64());
@@ -114,6 +115,7 @@ fn beyond(one: &Multiple, limits: &Limits) -> Vec<Check> {
             percent(others),
             others <= limits.errors_max,
         ),
+        gateway("no answer at all", percent(limits.silent_max), percent(silent), silent <= limits.silent_max),
         gateway("as before after", format!("{} s", limits.recovered.as_secs_f64()), took, recovered),
     ]
 }
@@ -234,97 +236,4 @@ fn percent(share: f64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    fn cell(ok: u64, ms: u64) -> Cell {
-        let mut cell = Cell { offered: ok, ..Cell::default() };
-        (0..ok).for_each(|_| cell.end(Outcome::Ok, Duration::from_millis(ms)));
-        cell
-    }
-
-    fn good() -> Facts {
-        Facts {
-            asked: cell(10_000, 5),
-            calls: cell(9_000, 5),
-            late: cell(10_000, 1),
-            delivered: cell(100, 30),
-            served_again_ms: 3_000.0,
-            has_faults: true,
-            connections: 1_000,
-            streams_fewest: 1_000,
-            worker_cores: 0.3,
-            host_busy: Some(0.7),
-            steady_seconds: 30,
-            ..Facts::default()
-        }
-    }
-
-    fn verdict(change: impl Fn(&mut Facts)) -> Verdict {
-        let mut facts = good();
-        change(&mut facts);
-        judge(&facts, &Limits::default()).0
-    }
-
-    #[test]
-    fn a_run_within_its_limits_is_good() {
-        assert_eq!(verdict(|_| ()), Verdict::Good);
-    }
-
-    #[test]
-    fn each_limit_of_the_gateway_counts() {
-        let errors: fn(&mut Facts) = |facts| {
-            facts.asked.offered += 20;
-            (0..20).for_each(|_| facts.asked.end(Outcome::Error, Duration::ZERO));
-        };
-        let unknown: fn(&mut Facts) = |facts| {
-            facts.asked.offered += 20;
-            (0..20).for_each(|_| facts.asked.end(Outcome::Unknown, Duration::ZERO));
-        };
-        let all: [fn(&mut Facts); 9] = [
-            errors,
-            unknown,
-            |facts| facts.calls = cell(9_000, 101),
-            |facts| facts.calls.latency.reset(),
-            |facts| facts.lost = 1,
-            |facts| facts.wrong = 1,
-            |facts| facts.never = 1,
-            |facts| facts.served_again_ms = 10_001.0,
-            |facts| facts.streams_fewest = 998,
-        ];
-        for (index, change) in all.into_iter().enumerate() {
-            assert_eq!(verdict(change), Verdict::NotGood, "{index}");
-        }
-        assert_eq!(verdict(|facts| facts.delivered.offered = 200), Verdict::NotGood);
-    }
-
-    #[test]
-    fn a_generator_at_its_limit_is_never_called_good_nor_the_gateway_bad() {
-        let unsent: fn(&mut Facts) = |facts| {
-            facts.asked.offered += 200;
-            (0..200).for_each(|_| facts.asked.end(Outcome::Unsent, Duration::ZERO));
-        };
-        let all: [fn(&mut Facts); 5] = [
-            unsent,
-            |facts| facts.late = cell(1_000, 50),
-            |facts| facts.worker_cores = 0.97,
-            |facts| facts.host_busy = Some(0.99),
-            |facts| facts.steady_seconds = 0,
-        ];
-        for (index, change) in all.into_iter().enumerate() {
-            assert_eq!(verdict(change), Verdict::GeneratorLimited, "{index}");
-            let slow = |facts: &mut Facts| {
-                change(facts);
-                facts.calls = cell(9_000, 500);
-            };
-            assert_eq!(verdict(slow), Verdict::GeneratorLimited, "{index}, and slow");
-            let lost = |facts: &mut Facts| {
-                change(facts);
-                facts.lost = 1;
-            };
-            assert_eq!(verdict(lost), Verdict::NotGood, "{index}, and a session lost");
-        }
-    }
-}
+mod tests;
