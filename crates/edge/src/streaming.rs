@@ -1,7 +1,8 @@
 //! A stream of events that was taken over from hyper: a socket, and what is written to it in chunks (RFC 9112, section 7.1).
 //!
 //! Rule: the stream is asked for more only when the socket has taken all of the chunk before, so a slow client is bounded by
-//! the stream, and nothing is kept while nothing is said. A client that closes its side is gone, and ends the stream.
+//! the stream, and nothing is kept while nothing is said. A client that closes its side is gone, and ends the stream; so does
+//! one that takes nothing for as long as [`STALL_KEEP_ALIVES`] says.
 
 use crate::connection::Edge;
 use crate::linger::Lingering;
@@ -11,18 +12,22 @@ use std::future::poll_fn;
 use std::io::Write as _;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::io::AsyncWrite;
+use tokio::time::Sleep;
 
 /// Room in front of a chunk for its length: eight hexadecimal digits and a line end.
 const LENGTH_BYTES: usize = 10;
 /// What most events fit in.
 const CHUNK_BYTES: usize = 512;
+/// A client that takes nothing of what waits for it during so many keep-alive times is gone, whatever its system says.
+const STALL_KEEP_ALIVES: u32 = 4;
 const LINE_END: &[u8] = b"\r\n";
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// Writes events until they end. False when the client is gone, or the node ends at once.
 pub(crate) async fn run(io: &mut Lingering, events: Box<Events>, edge: &Edge) -> bool {
-    let mut stream = Streaming { events, io, edge, chunk: Vec::new(), written: 0, abort: None };
+    let mut stream = Streaming { events, io, edge, chunk: Vec::new(), written: 0, blocked: None };
     poll_fn(|context| stream.poll(context)).await
 }
 
@@ -33,8 +38,25 @@ struct Streaming<'a> {
     /// What is being written, and how much of it was.
     chunk: Vec<u8>,
     written: usize,
-    /// Ends a stream that waits for its client; none while there is nothing to write.
-    abort: Option<Box<Watch>>,
+    /// None while the client takes what there is.
+    blocked: Option<Box<Blocked>>,
+}
+
+/// What ends a stream that waits for its client.
+struct Blocked {
+    abort: Watch,
+    stall: Pin<Box<Sleep>>,
+}
+
+impl Blocked {
+    fn new(edge: &Edge) -> Self {
+        let stall = STALL_KEEP_ALIVES * Duration::from_millis(edge.config.keep_alive_ms);
+        Self { abort: edge.abort.watch(), stall: Box::pin(tokio::time::sleep(stall)) }
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.abort.poll(context) { Poll::Ready(()) } else { self.stall.as_mut().poll(context) }
+    }
 }
 
 impl Streaming<'_> {
@@ -46,20 +68,25 @@ impl Streaming<'_> {
             }
             while self.written < self.chunk.len() {
                 match Pin::new(&mut *self.io).poll_write(context, &self.chunk[self.written..]) {
-                    Poll::Ready(Ok(bytes)) if bytes > 0 => self.written += bytes,
+                    Poll::Ready(Ok(bytes)) if bytes > 0 => (self.written, self.blocked) = (self.written + bytes, None),
                     Poll::Ready(_) => return Poll::Ready(false),
-                    Poll::Pending => {
-                        let abort = self.abort.get_or_insert_with(|| Box::new(self.edge.abort.watch()));
-                        return if abort.poll(context) { Poll::Ready(false) } else { Poll::Pending };
-                    }
+                    Poll::Pending => return self.poll_blocked(context).map(|()| false),
                 }
             }
-            (self.chunk, self.abort) = (Vec::new(), None);
+            self.chunk = Vec::new();
             if self.events.is_done() {
                 return Poll::Ready(true);
             }
             ready!(self.poll_chunk(context));
         }
+    }
+
+    fn poll_blocked(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.blocked.is_none() {
+            // It may stay for long: without the room that a batch could have needed.
+            self.chunk.shrink_to_fit();
+        }
+        self.blocked.get_or_insert_with(|| Box::new(Blocked::new(self.edge))).poll(context)
     }
 
     /// Takes what the stream has.

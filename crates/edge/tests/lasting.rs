@@ -299,6 +299,27 @@ async fn a_node_that_stops_does_not_wait_for_a_client_that_does_not_read() {
 }
 
 #[tokio::test]
+async fn a_client_that_takes_nothing_for_long_loses_its_place() {
+    let node = Node::start(|config| (config.keep_alive_ms, config.connections_max) = (250, 2)).await;
+    let (raw, stream) = (narrow(&node).await, node.owner.stream());
+    fill(&node, &stream).await;
+    let first = Raw::connect(node.http1).await;
+    let is_served = async {
+        loop {
+            let mut second = Raw::connect(node.http1).await;
+            second.send(ping()).await;
+            if second.head().await.status == 200 {
+                return;
+            }
+        }
+    };
+    within(is_served).await;
+    assert!(!stream.is_attached());
+    drop((raw, first));
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn http_1_0_gets_its_events_without_chunks() {
     let node = Node::start(|_| ()).await;
     let mut raw = Raw::connect(node.http1).await;
