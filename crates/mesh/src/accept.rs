@@ -117,7 +117,12 @@ impl Peer for Service {
     }
 
     async fn call(&self, request: Request<CallRequest>) -> Result<Response<CallReply>, Status> {
-        let (error, body) = match self.answer(request.into_inner()).await {
+        let request = request.into_inner();
+        let limit = Duration::from_millis(u64::from(request.within_ms.max(1)));
+        // Nobody waits for a late answer; and it is no refusal: what was begun may have been done.
+        let in_time = timeout(limit, self.answer(request)).await;
+        let answered = in_time.map_err(|_| Status::deadline_exceeded("no answer in time"))?;
+        let (error, body) = match answered {
             Ok(body) => (proto::CallError::None, body),
             Err(CallError::Unsupported) => (proto::CallError::Unsupported, Bytes::new()),
             Err(CallError::Unavailable) => (proto::CallError::Unavailable, Bytes::new()),
@@ -160,10 +165,7 @@ impl Service {
             return Err(CallError::Unavailable);
         }
         let _permit = shared.calls.try_acquire().map_err(|_| CallError::Unavailable)?;
-        let work = shared.serve.call(from, CallKind(request.kind), request.body);
-        let limit = Duration::from_millis(u64::from(request.within_ms.max(1)));
-        // Nobody waits for a late answer.
-        timeout(limit, work).await.unwrap_or(Err(CallError::Unavailable))
+        shared.serve.call(from, CallKind(request.kind), request.body).await
     }
 }
 
