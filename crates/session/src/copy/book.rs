@@ -1,7 +1,7 @@
 //! What a second keeps of the sessions of other owners' slots: pure, bounded like the owners' own streams.
 //!
-//! Rule: entries of one session are applied in the order in which its owner gave them. A second that may have missed
-//! some forgets the slot and is told everything again.
+//! Rule: a copy is begun under streams that go on, so its first events may come before older ones, and it puts each in
+//! its place. A second that may have missed some forgets the slot and is told everything again.
 
 use super::{CopyChange, CopyEntry, OpenCall};
 use crate::stream::{FINISHED_KEPT, Kept, STREAM_BYTES_MAX, shed};
@@ -185,16 +185,19 @@ impl SessionCopy {
 
 impl StreamCopy {
     fn add(&mut self, event: Kept) {
-        // What is told again is known already; what the owner gave up in between is not missed.
-        if event.seq < self.next_seq || event.seq < self.kept_from {
+        // A copy begins while its streams go on: what is new may come before what there was. What is told again is
+        // known already; what the owner gave up in between is not missed.
+        let at = self.events.partition_point(|kept| kept.seq < event.seq);
+        let is_known = self.events.get(at).is_some_and(|kept| kept.seq == event.seq);
+        if is_known || event.seq < self.kept_from {
             return;
         }
-        self.next_seq = event.seq + 1;
+        self.next_seq = self.next_seq.max(event.seq + 1);
         if event.answers {
             answered(&mut self.calls, &event.message);
         }
         self.bytes += event.message.len();
-        self.events.push_back(event);
+        self.events.insert(at, event);
         shed(&mut self.events, &mut self.bytes, STREAM_BYTES_MAX);
     }
 
@@ -254,6 +257,17 @@ mod tests {
         assert_eq!((copy.streams[&1].kept_from, copy.streams[&1].term), (3, Some(4)));
         book.forget_slot(id(1).slot());
         assert_eq!((book.bytes(), book.session(&id(1))), (0, None));
+    }
+
+    #[test]
+    fn a_copy_that_begins_while_a_stream_goes_on_has_no_hole() {
+        let mut copy = SessionCopy::default();
+        copy.apply(event(5, false, "abc"));
+        copy.apply(open(&["1"]));
+        copy.apply(CopyChange::Trim { stream: 1, before: 2 });
+        (1..=6).for_each(|seq| copy.apply(event(seq, false, "abc")));
+        assert_eq!((seqs(&copy), copy.bytes()), (vec![2, 3, 4, 5, 6], 15));
+        assert_eq!((copy.streams[&1].next_seq, copy.streams[&1].kept_from), (7, 2));
     }
 
     #[test]
