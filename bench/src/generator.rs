@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use enfilade_process::{CpuTime, MachineTime};
 use hdrhistogram::Histogram;
 use hyper::Uri;
-use tokio::sync::Notify;
+use tokio::sync::{Barrier, Notify};
 use tokio::task::JoinSet;
 use tokio::time::{interval_at, timeout};
 
@@ -20,8 +20,8 @@ use crate::wire::{CallTemplate, Era};
 
 /// Longest time for the answers that are still out when the interval ends.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// A node that seems to have much to do opens sessions elsewhere; it is asked again after this time.
-const ELSEWHERE_PAUSE: Duration = Duration::from_millis(50);
+/// A node with more calls in flight than its share opens sessions elsewhere, until gossip says otherwise (2 s).
+const ELSEWHERE_PAUSE: Duration = Duration::from_millis(250);
 const LATENCY_NS_MAX: u64 = 60_000_000_000;
 const ERROR_TEXTS_MAX: usize = 3;
 
@@ -46,6 +46,8 @@ struct Shared {
     active: Cell<usize>,
     /// Connections that are open or have failed to open.
     opened: Cell<usize>,
+    /// Nobody calls before all are open: to those that are not, the node would seem to do more than its share.
+    all_open: Barrier,
     changed: Notify,
 }
 
@@ -61,6 +63,7 @@ impl Shared {
             error_texts: RefCell::new(Vec::new()),
             active: Cell::new(options.connections),
             opened: Cell::new(0),
+            all_open: Barrier::new(options.connections),
             changed: Notify::new(),
         })
     }
@@ -135,6 +138,7 @@ fn start_loops(options: &Load, shared: &Rc<Shared>) -> Result<JoinSet<()>> {
             let opened = open.await;
             shared.opened.set(shared.opened.get() + 1);
             shared.changed.notify_one();
+            shared.all_open.wait().await;
             // With a pause the connections take turns.
             let turn = shared.pause.map(|pause| pause.mul_f64(number as f64 / shared.active.get() as f64));
             if let Err(fault) = drive(opened, &place, &shared, &template, turn).await {
