@@ -111,6 +111,8 @@ pub(crate) struct Loads(RwLock<HashMap<NodeId, u32>>);
 
 /// Above this many hundredths of the mean a node mints elsewhere.
 const OVER_MEAN_PERCENT: u64 = 120;
+/// With fewer calls in flight it does not, whatever the mean: a session that is elsewhere costs a link with each call.
+const BUSY_CALLS_MIN: u32 = 32;
 
 impl Loads {
     pub(crate) fn set(&self, loads: HashMap<NodeId, u32>) {
@@ -122,12 +124,12 @@ impl Loads {
         self.0.read().get(&node).copied().unwrap_or(0)
     }
 
-    /// True when `node` does more than its share.
+    /// True when `node` is busy and does more than its share.
     pub(crate) fn is_over(&self, node: NodeId) -> bool {
         let loads = self.0.read();
         let (own, count) = (loads.get(&node).copied().unwrap_or(0), loads.len() as u64);
         let sum: u64 = loads.values().map(|load| u64::from(*load)).sum();
-        count > 1 && u64::from(own) * count * 100 > sum * OVER_MEAN_PERCENT
+        count > 1 && own >= BUSY_CALLS_MIN && u64::from(own) * count * 100 > sum * OVER_MEAN_PERCENT
     }
 
     /// The lighter of two that `random` picks among `nodes`.
@@ -179,6 +181,9 @@ mod tests {
         assert!(!loads.is_over(NodeId(1)), "alone, or nothing known");
         loads.set([(NodeId(1), 100), (NodeId(2), 100), (NodeId(3), 160)].into());
         assert!(loads.is_over(NodeId(3)) && !loads.is_over(NodeId(1)), "133 % of the mean, and 83 %");
+        loads.set([(NodeId(1), 0), (NodeId(2), 0), (NodeId(3), 31)].into());
+        assert!(!loads.is_over(NodeId(3)), "more than its share, but not much");
+        loads.set([(NodeId(1), 100), (NodeId(2), 100), (NodeId(3), 160)].into());
         assert_eq!(loads.lighter(&nodes, (2 << 32) | 1), Some(NodeId(2)));
         assert_eq!(loads.lighter(&nodes, (1 << 32) | 2), Some(NodeId(2)));
         assert_eq!(loads.lighter(&[], 7), None);

@@ -365,7 +365,7 @@ async fn new_sessions_go_elsewhere_when_this_node_does_too_much() {
     let test = Test::new(2, vec![answer("{}"), answer("{}"), Said::NotSent, answer("{}")]);
     test.router.initialize(caller, &request).await;
     assert_eq!(test.asked(), [(0, 0)]);
-    test.router.parts.loads.set([(NodeId(1), 9), (NodeId(2), 3), (NodeId(3), 3)].into());
+    test.router.parts.loads.set([(NodeId(1), 90), (NodeId(2), 30), (NodeId(3), 30)].into());
     test.router.initialize(caller, &request).await;
     let asked = test.asked();
     assert!(asked == [(2, 0)] || asked == [(3, 0)], "{asked:?}");
