@@ -25,6 +25,8 @@ use crate::wire::{CallTemplate, Era};
 
 const LATENCY_US_MAX: u64 = 600_000_000;
 const ERROR_TEXTS_MAX: usize = 3;
+/// Sessions that are used before those whose memory is measured.
+const WARM_UP: u64 = 20_000;
 /// Sessions of which one rate is given while filling.
 const STEP: usize = 20_000;
 /// Text of a call that uses a session.
@@ -92,8 +94,11 @@ pub(crate) async fn run(options: &SessionsOptions) -> Result<bool> {
     let timed = cluster.create(options.callers, options.sessions, Use::No).await?;
     eprintln!("{timed}");
     let filling = cluster.fill(options.callers, options.memory_sessions, Use::No).await?;
-    let used = cluster.fill(options.callers, options.used_sessions, Use::OneCall).await?;
     cluster.stop()?;
+    let used = match options.used_sessions {
+        0 => None,
+        sessions => used(Setup { data: &data.join("used"), ..setup }, options, sessions).await?,
+    };
     upstream.process.end().await?;
     let (nodes, callers) = (options.nodes, options.callers);
     let (rate_min, bytes_max) = (options.rate_min, options.bytes_max);
@@ -103,6 +108,18 @@ pub(crate) async fn run(options: &SessionsOptions) -> Result<bool> {
     let run = result_file::Run { prefix: "sessions-", folder: &options.results, environment: &environment, good };
     println!("raw results: {}", result_file::write::<_, _, ()>(&run, options, &report, &[])?.display());
     Ok(good)
+}
+
+/// The memory of sessions that are used, in a cluster of their own: where others were before, memory that was free
+/// already would be taken for none.
+async fn used(setup: Setup<'_>, options: &SessionsOptions, sessions: u64) -> Result<Option<Filling>> {
+    let mut cluster = Cluster::start(setup, options.nodes).await?;
+    // The first pay for what nodes make once: buffers, tables of slots, room of the allocator's.
+    let first = cluster.create(options.callers, WARM_UP, Use::OneCall).await?;
+    ensure!(first.errors == 0, "errors before anything was measured: {:?}", first.error_texts);
+    let filling = cluster.fill(options.callers, sessions, Use::OneCall).await?;
+    cluster.stop()?;
+    Ok(filling)
 }
 
 impl Cluster {

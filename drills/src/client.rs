@@ -1,17 +1,15 @@
 //! MCP clients of the legacy era: open a session, ping, call. A call has exactly one outcome, and is sent once;
 //! an answer that the gateway began as a resumable stream is fetched again where the connection broke.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::{Response, StatusCode};
 use serde_json::Value;
 
-use crate::sse::{Event, Reader};
+use crate::stream::{Reading, Stream};
 use crate::web::{self, Fault, Message, To, Web};
 use crate::wire::{self, Said};
 
@@ -59,35 +57,6 @@ pub(crate) struct Session {
 pub(crate) struct Clients {
     pub(crate) web: Web,
     numbers: Arc<AtomicU64>,
-}
-
-/// What a stream of an answer brought.
-#[derive(Debug, Default)]
-pub(crate) struct Stream {
-    /// The last event id that arrived.
-    pub(crate) last: Option<String>,
-    pub(crate) retry: Option<Duration>,
-    /// The messages before the answer, in order.
-    pub(crate) notices: Vec<Value>,
-    /// When it went on, on a new connection.
-    pub(crate) resumed: Option<Instant>,
-    /// Answers that began: the first one, and one for each time that the rest was asked for.
-    begun: Vec<usize>,
-    answer: Option<Value>,
-}
-
-/// A stream of events that is being read.
-pub(crate) struct Reading {
-    body: Incoming,
-    reader: Reader,
-    /// Those that have come and were not taken yet.
-    events: VecDeque<Event>,
-}
-
-impl Reading {
-    pub(crate) fn of(response: Response<Incoming>) -> Reading {
-        Reading { body: response.into_body(), reader: Reader::default(), events: VecDeque::new() }
-    }
 }
 
 impl Clients {
@@ -154,7 +123,7 @@ impl Clients {
             Ok(Ok(outcome) | Err(outcome)) => outcome,
             Err(_) => Outcome::Wrong(format!("silence for {ANSWER_WITHIN:?} of {id}: {}", stream.so_far(&session.id))),
         };
-        (outcome, stream)
+        (stream.garbage().map_or(outcome, Outcome::Wrong), stream)
     }
 
     async fn answer(
@@ -171,7 +140,7 @@ impl Clients {
             let answer = serde_json::from_slice(&body).map_err(|error| Outcome::Wrong(error.to_string()))?;
             return Ok(of_said(wire::said(id, &answer)));
         }
-        stream.begun.push(node);
+        stream.begun_at(node);
         let broken = stream.read(response, id).await;
         if stream.answer.is_none() && stream.last.is_none() {
             return Err(Outcome::Broken(broken));
@@ -246,62 +215,8 @@ impl Clients {
             status => return Err(of_status(status, &web::body(response).await?)),
         }
         stream.resumed.get_or_insert_with(Instant::now);
-        stream.begun.push(node);
+        stream.begun_at(node);
         Ok(Some((node, Reading::of(response))))
-    }
-}
-
-impl Stream {
-    /// For the report of a call that is not answered.
-    fn so_far(&self, session: &str) -> String {
-        let (notices, last) = (self.notices.len(), self.last.as_deref().unwrap_or("none"));
-        format!("session {session}, begun at nodes {:?}, {notices} messages, last event {last}", self.begun)
-    }
-
-    /// Reads until the answer to `id`, or until the connection ends; then says why.
-    pub(crate) async fn read(&mut self, response: Response<Incoming>, id: u64) -> String {
-        self.read_while(&mut Reading::of(response), id, |_| true).await
-    }
-
-    /// Likewise, and stops where `go_on` says so.
-    pub(crate) async fn read_while(
-        &mut self,
-        reading: &mut Reading,
-        id: u64,
-        go_on: impl Fn(&Stream) -> bool,
-    ) -> String {
-        loop {
-            while let Some(event) = reading.events.pop_front() {
-                self.take(event, id);
-                if self.answer.is_some() {
-                    return "answered".to_owned();
-                }
-                if !go_on(self) {
-                    return "stopped".to_owned();
-                }
-            }
-            match reading.body.frame().await.map(|frame| frame.map(hyper::body::Frame::into_data)) {
-                Some(Ok(Ok(bytes))) => reading.events.extend(reading.reader.read(&bytes)),
-                Some(Ok(Err(_))) => {}
-                Some(Err(error)) => return error.to_string(),
-                None => return "the stream ended without an answer".to_owned(),
-            }
-        }
-    }
-
-    fn take(&mut self, event: Event, id: u64) {
-        if event.id.is_some() {
-            self.last = event.id;
-        }
-        if let Some(retry) = event.retry_ms {
-            self.retry = Some(Duration::from_millis(retry));
-        }
-        let Some(message) = event.data.and_then(|data| serde_json::from_str::<Value>(&data).ok()) else { return };
-        if message["method"].is_string() {
-            self.notices.push(message);
-        } else if message["id"].as_u64() == Some(id) {
-            self.answer = Some(message);
-        }
     }
 }
 

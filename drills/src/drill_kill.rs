@@ -18,6 +18,7 @@ use crate::ended::{Ended, Enders};
 use crate::load::{Flight, Load};
 use crate::report::{Found, Times, short};
 use crate::stage::{Probed, Stage, probe};
+use crate::stream::Stream;
 use crate::web::{Message, To};
 use crate::writes;
 
@@ -245,7 +246,7 @@ async fn attach(clients: &Clients, to: To, session: &str) -> Result<Body> {
 
 /// Reads until the connection breaks; returns how long it took to be back on another one.
 async fn watch(clients: &Clients, session: &str, stream: Body) -> Result<Duration> {
-    let mut seen = client::Stream::default();
+    let mut seen = Stream::default();
     seen.read(stream, 0).await;
     let broken = Instant::now();
     // Without the word of the server clients spread themselves, lest they all come at once.

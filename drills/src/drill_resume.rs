@@ -9,12 +9,13 @@ use rand::Rng as _;
 use serde_json::json;
 
 use crate::cli::Cli;
-use crate::client::{Clients, Outcome, Reading, Session, Stream, is_stream};
+use crate::client::{Clients, Outcome, Session, is_stream};
 use crate::delay::Wire;
 use crate::drill_sessions::three;
 use crate::numbered;
 use crate::report::Found;
 use crate::stage::Stage;
+use crate::stream::{Reading, Stream};
 use crate::web::To;
 use crate::wire;
 use crate::witness::EVENTS;
@@ -111,6 +112,7 @@ impl Listener {
         let begun = clients.begin(To::AnyBut(owner), &session, body).await;
         let (node, response) = begun.map_err(|why| anyhow::anyhow!("no stream: {why:?}"))?;
         ensure!(is_stream(&response), "an answer instead of a stream");
+        stream.begun_at(node);
         let why = stream.read_while(&mut Reading::of(response), call, |stream| stream.notices.len() < READ).await;
         ensure!(stream.notices.len() >= READ, "the stream broke off by itself: {why}");
         ensure!(stream.last.is_some(), "the events have no ids");
@@ -150,7 +152,7 @@ fn judge(found: &mut Found, when: When, listener: &Listener, outcome: &Outcome) 
     let heard = numbered::heard(&listener.stream.notices, listener.call);
     let last = heard.len() as u64;
     found.counts.calls += 1;
-    if let Some(fault) = numbered::fault(&heard, COUNT, *outcome == Outcome::Result) {
+    if let Some(fault) = numbered::fault(&heard, COUNT, outcome).or_else(|| listener.stream.garbage()) {
         found.counts.wrong += 1;
         found.notes.push(format!("{when:?}: {fault}"));
     }

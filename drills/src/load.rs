@@ -177,7 +177,7 @@ impl Caller {
             other => other,
         };
         let heard = numbered::heard(&stream.notices, call);
-        let fault = numbered::fault(&heard, count, self.kind == Kind::Events && outcome == Outcome::Result);
+        let fault = numbered::fault(&heard, if self.kind == Kind::Events { count } else { 0 }, &outcome);
         fault.map_or(outcome, |fault| Outcome::Wrong(format!("call {call}: {fault}")))
     }
 }

@@ -30,6 +30,7 @@ mod report;
 mod sse;
 mod stage;
 mod steady;
+mod stream;
 mod tally;
 mod web;
 mod wire;

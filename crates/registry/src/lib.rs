@@ -46,7 +46,7 @@ pub use lease::{Ack, Heartbeat, Holder, Keeper, LeaseRefused, Receipt, Round, Ti
 pub use member::{Member, Members};
 pub use memory::MemoryRegistry;
 pub use node::{ClusterId, Generation, NodeId, Roles, Run};
-pub use record::{Limits, NewSession, SessionRecord};
+pub use record::{Facts, Limits, NewSession, SessionRecord};
 pub use slot::{SLOTS, Slot, Term, slot_of_topic};
 pub use slots::{CopyId, LateMoves, MOVING_MAX, Move, MoveId, Origin, SlotRecord, SlotTable, plan};
 pub use snapshot::{Frozen, RestoreError, SNAPSHOT_FORMAT};

@@ -24,7 +24,14 @@ pub struct SessionRecord {
     pub idle_expires_at_ms: u64,
     /// When it ends whatever happens.
     pub absolute_expires_at_ms: u64,
-    pub(crate) client: Arc<Client>,
+    facts: Facts,
+}
+
+/// What a session's owner goes by. It keeps this and not the record: a record changes with every round of idle times,
+/// and one that somebody keeps is copied for that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    client: Arc<Client>,
     /// None as long as all of it is empty.
     extras: Option<Box<Extras>>,
 }
@@ -69,8 +76,9 @@ struct Stored {
 
 impl From<SessionRecord> for Stored {
     fn from(record: SessionRecord) -> Stored {
-        let Extras { log_level, upstreams, subscriptions } = record.extras.map(|extras| *extras).unwrap_or_default();
-        let Client { server, version, client_info, capabilities } = Arc::unwrap_or_clone(record.client);
+        let Facts { client, extras } = record.facts;
+        let Extras { log_level, upstreams, subscriptions } = extras.map(|extras| *extras).unwrap_or_default();
+        let Client { server, version, client_info, capabilities } = Arc::unwrap_or_clone(client);
         Stored {
             id: record.id,
             principal: record.principal,
@@ -91,16 +99,17 @@ impl From<SessionRecord> for Stored {
 impl From<Stored> for SessionRecord {
     fn from(stored: Stored) -> SessionRecord {
         let Stored { server, version, client_info, capabilities, .. } = stored;
+        let client = Arc::new(Client { server, version, client_info, capabilities });
         let extras =
             Extras { log_level: stored.log_level, upstreams: stored.upstreams, subscriptions: stored.subscriptions };
+        let extras = (extras != NOTHING).then(|| Box::new(extras));
         SessionRecord {
             id: stored.id,
             principal: stored.principal,
             created_at_ms: stored.created_at_ms,
             idle_expires_at_ms: stored.idle_expires_at_ms,
             absolute_expires_at_ms: stored.absolute_expires_at_ms,
-            client: Arc::new(Client { server, version, client_info, capabilities }),
-            extras: (extras != NOTHING).then(|| Box::new(extras)),
+            facts: Facts { client, extras },
         }
     }
 }
@@ -114,8 +123,7 @@ impl SessionRecord {
             created_at_ms: now_ms,
             idle_expires_at_ms: now_ms.saturating_add(limits.idle_ms),
             absolute_expires_at_ms: now_ms.saturating_add(limits.absolute_ms),
-            client,
-            extras: None,
+            facts: Facts { client, extras: None },
         };
         if let Some(level) = &new.log_level {
             record.change(|extras| extras.log_level = Some(level.clone()));
@@ -123,11 +131,66 @@ impl SessionRecord {
         record
     }
 
-    /// The server (a path's set of upstreams) that it talks to.
-    pub fn server(&self) -> &Arc<str> {
-        &self.client.server
+    /// What its owner goes by.
+    pub fn facts(&self) -> &Facts {
+        &self.facts
     }
 
+    /// The server (a path's set of upstreams) that it talks to.
+    pub fn server(&self) -> &Arc<str> {
+        &self.facts.client.server
+    }
+
+    /// Set by `logging/setLevel`.
+    pub fn log_level(&self) -> Option<&Arc<str>> {
+        self.facts.log_level()
+    }
+
+    /// URIs it subscribed to, as the client knows them.
+    pub fn subscriptions(&self) -> &BTreeSet<Arc<str>> {
+        self.facts.subscriptions()
+    }
+
+    /// When it ends unless it is used.
+    pub fn expires_at_ms(&self) -> u64 {
+        self.idle_expires_at_ms.min(self.absolute_expires_at_ms)
+    }
+
+    /// What it has in common with others.
+    pub(crate) fn client(&self) -> &Client {
+        &self.facts.client
+    }
+
+    /// Puts the shared copy of what it has in common with others in the place of its own.
+    pub(crate) fn share_client(&mut self, shared: Arc<Client>) {
+        self.facts.client = shared;
+    }
+
+    /// Changes what comes to a session while it is used.
+    pub(crate) fn change<T>(&mut self, change: impl FnOnce(&mut Extras) -> T) -> T {
+        let extras = self.facts.extras.get_or_insert_default();
+        let result = change(extras);
+        if **extras == NOTHING {
+            self.facts.extras = None;
+        }
+        result
+    }
+
+    /// Bytes of text in it, which is what clients can make grow.
+    pub(crate) fn text_bytes(&self) -> usize {
+        let extras = self.facts.extras();
+        let bindings = extras.upstreams.iter().map(|(name, binding)| {
+            name.len() + binding.version.len() + binding.session_id.as_ref().map_or(0, |id| id.len())
+        });
+        self.principal.len()
+            + self.client().text_bytes()
+            + extras.log_level.as_ref().map_or(0, |level| level.len())
+            + bindings.sum::<usize>()
+            + extras.subscriptions.iter().map(|uri| uri.len()).sum::<usize>()
+    }
+}
+
+impl Facts {
     /// The revision of MCP agreed with the client.
     pub fn version(&self) -> &Arc<str> {
         &self.client.version
@@ -158,36 +221,8 @@ impl SessionRecord {
         &self.extras().subscriptions
     }
 
-    /// When it ends unless it is used.
-    pub fn expires_at_ms(&self) -> u64 {
-        self.idle_expires_at_ms.min(self.absolute_expires_at_ms)
-    }
-
     fn extras(&self) -> &Extras {
         self.extras.as_deref().unwrap_or(&NOTHING)
-    }
-
-    /// Changes what comes to a session while it is used.
-    pub(crate) fn change<T>(&mut self, change: impl FnOnce(&mut Extras) -> T) -> T {
-        let extras = self.extras.get_or_insert_default();
-        let result = change(extras);
-        if **extras == NOTHING {
-            self.extras = None;
-        }
-        result
-    }
-
-    /// Bytes of text in it, which is what clients can make grow.
-    pub(crate) fn text_bytes(&self) -> usize {
-        let extras = self.extras();
-        let bindings = extras.upstreams.iter().map(|(name, binding)| {
-            name.len() + binding.version.len() + binding.session_id.as_ref().map_or(0, |id| id.len())
-        });
-        self.principal.len()
-            + self.client.text_bytes()
-            + extras.log_level.as_ref().map_or(0, |level| level.len())
-            + bindings.sum::<usize>()
-            + extras.subscriptions.iter().map(|uri| uri.len()).sum::<usize>()
     }
 }
 
@@ -231,7 +266,7 @@ impl NewSession {
 
     /// Whether `record` is what this would have created: then a repeat is a retry, not a clash.
     pub(crate) fn created(&self, record: &SessionRecord) -> bool {
-        self.id == record.id && self.principal == record.principal && self.client() == *record.client
+        self.id == record.id && self.principal == record.principal && self.client() == *record.client()
     }
 
     /// Bytes of text in the record that it makes.

@@ -203,7 +203,8 @@ impl StateMachine {
 
     /// A record that was read from a snapshot, with what it shares with others.
     pub(crate) fn restored(&mut self, mut record: SessionRecord) -> Arc<SessionRecord> {
-        record.client = self.share_client((*record.client).clone());
+        let client = self.share_client(record.client().clone());
+        record.share_client(client);
         Arc::new(self.share(record))
     }
 

@@ -88,7 +88,7 @@ impl Gate {
         self.term.fetch_max(term.0, Ordering::AcqRel);
         let mut flow = self.flow.lock();
         if let Flow::Held(held) = &mut *flow {
-            std::mem::take(&mut held.told).into_iter().for_each(|(change, confirm)| self.tell_again(change, confirm));
+            std::mem::take(&mut held.told).into_iter().for_each(|(change, confirm)| self.tell(change, confirm));
             *flow = Flow::Second;
         }
     }
@@ -195,28 +195,30 @@ impl Gate {
     pub(crate) fn append(&self, change: CopyChange, confirm: Confirm) {
         let mut flow = self.flow.lock();
         match &mut *flow {
-            Flow::Second => self.tell_again(change, confirm),
+            Flow::Second => self.tell(change, confirm),
             Flow::Held(held) => held.put(change, confirm),
             Flow::Away(outbox) => outbox.put(self.session, change),
         }
     }
 
-    /// Tells the second, whatever is held: of what there is when a copy begins.
-    pub(crate) fn tell_again(&self, change: CopyChange, confirm: Confirm) {
+    /// Tells a copy that begins, and no other, something of what there is, whatever is held.
+    pub(crate) fn tell_copy(&self, change: CopyChange, tell: impl Fn(Fence, CopyEntry)) {
+        // With the lock nothing is told after the end.
+        let _flow = self.flow.lock();
         if !self.silent.load(Ordering::Acquire) {
-            self.tell(change, confirm);
+            tell(self.fence(), CopyEntry { session: self.session, change });
         }
     }
 
     /// The session has ended: the last thing that the second is told.
     pub(crate) fn end(&self) {
-        if !self.silent.swap(true, Ordering::AcqRel) {
-            self.tell(CopyChange::End, Confirm::nobody());
-        }
+        let _flow = self.flow.lock();
+        self.tell(CopyChange::End, Confirm::nobody());
+        self.silence();
     }
 
     fn tell(&self, change: CopyChange, confirm: Confirm) {
-        if self.copies() {
+        if self.copies() && !self.silent.load(Ordering::Acquire) {
             self.copies.append(self.fence(), CopyEntry { session: self.session, change }, confirm);
         }
     }

@@ -4,11 +4,11 @@
 //! [`Node::commit`] gives 0, and only then the slot is frozen (`holds` pauses, [`Node::freeze`]). Calls under way are
 //! finished by the former owner ([`Node::hand_over`]) for the new one ([`Node::foreign`]).
 
-use crate::copy::{Confirm, CopyChange, CopyEntry};
+use crate::copy::{CopyChange, CopyEntry};
 use crate::finish::{Calls, Finishing, Foreign, Outbox};
 use crate::live::Live;
 use crate::node::Node;
-use enfilade_registry::{Fence, SessionId, Slot, Term};
+use enfilade_registry::{Fence, Slot, Term};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,9 +26,8 @@ impl Node {
                 continue;
             }
             let Some(copy) = self.copies.restore(&record.id) else { continue };
-            let id = record.id;
-            let live = self.take_up(record, view, fence, Some(copy));
-            let older = of_slot.insert(id, live);
+            let live = self.take_up(&record, view, fence, Some(copy));
+            let older = of_slot.insert(live);
             drop(of_slot);
             older.iter().for_each(|older| older.lose());
         }
@@ -38,7 +37,7 @@ impl Node {
     /// the new owner goes on with their upstream sessions and streams. To be called after [`crate::slots::Slots`] says
     /// so. Idempotent.
     pub fn release(&self, slot: Slot, term: Term) {
-        self.part(slot, term).values().for_each(|live| live.lose());
+        self.part(slot, term).iter().for_each(|live| live.lose());
     }
 
     /// The slot stays this node's under a higher term (a move that was aborted): sessions, calls and streams go on. To
@@ -49,11 +48,12 @@ impl Node {
         }
     }
 
-    /// Appends to the second everything that it must know of the slot, in order with what is appended meanwhile. To be
-    /// called when there is a new second, or one that missed something and has forgotten the slot.
-    pub fn tell_second(&self, slot: Slot) {
+    /// Gives `tell` everything that a copy which begins must know of the slot, in order with what is appended meanwhile.
+    /// To be called once what is appended goes there, too: for a new second, the target of a move, or one of them that
+    /// missed something and has forgotten the slot. `tell` must not block, nor call into the owner.
+    pub fn tell_copy(&self, slot: Slot, tell: &dyn Fn(Fence, CopyEntry)) {
         for live in self.lives.of_slot(slot) {
-            live.tell(&|change| live.gate.tell_again(change, Confirm::nobody()));
+            live.tell(&|change| live.gate.tell_copy(change, tell));
         }
     }
 
@@ -93,12 +93,12 @@ impl Node {
         let (mut busy, mut idle) = (HashMap::new(), Vec::new());
         // Held until they are noted there: whoever does not find a session here looks there.
         let mut finishing = self.finishing.lock();
-        for (id, live) in self.part(slot, term) {
+        for live in self.part(slot, term) {
             live.leave(&outbox);
             if live.in_flight() == 0 {
                 idle.push(live);
             } else {
-                busy.insert(id, live);
+                busy.insert(live.id, live);
             }
         }
         let calls = (!busy.is_empty() || !outbox.is_empty()).then(|| Calls::new(busy, outbox));
@@ -122,11 +122,8 @@ impl Node {
     }
 
     /// Sessions of a slot that were taken up before `term`.
-    fn part(&self, slot: Slot, term: Term) -> HashMap<SessionId, Arc<Live>> {
-        let mut of_slot = self.lives.of(slot);
-        let (parted, kept) = of_slot.drain().partition(|(_, live)| live.gate.term() < term);
-        *of_slot = kept;
-        parted
+    fn part(&self, slot: Slot, term: Term) -> Vec<Arc<Live>> {
+        self.lives.of(slot).part(|live| live.gate.term() < term)
     }
 
     /// Calls of clients of this slot that have not ended yet.

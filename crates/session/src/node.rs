@@ -233,8 +233,8 @@ impl Node {
                 // Read again under the lock: whoever ends the session removes it from here after the record is gone.
                 let record = self.registry.reader.session(&id).ok_or_else(not_found)?;
                 let copy = self.copies.restore(&id);
-                let live = self.take_up(record, view, fence, copy);
-                let older = of_slot.insert(id, live.clone());
+                let live = self.take_up(&record, view, fence, copy);
+                let older = of_slot.insert(live.clone());
                 (live, older)
             }
         };
@@ -247,16 +247,16 @@ impl Node {
     }
 
     /// A session that was created just now.
-    pub(crate) fn begin(&self, record: Arc<SessionRecord>, view: &Arc<View>, fence: Fence) -> Arc<Live> {
+    pub(crate) fn begin(&self, record: &SessionRecord, view: &Arc<View>, fence: Fence) -> Arc<Live> {
         let live = self.live(record, view, fence, None);
-        self.lives.of(live.id.slot()).insert(live.id, live.clone());
+        self.lives.of(live.id.slot()).insert(live.clone());
         live
     }
 
     /// Builds what a session needs here from its record, and from what this node held of it as the slot's second.
     pub(crate) fn take_up(
         &self,
-        record: Arc<SessionRecord>,
+        record: &SessionRecord,
         view: &Arc<View>,
         fence: Fence,
         copy: Option<SessionCopy>,
@@ -271,7 +271,7 @@ impl Node {
         live
     }
 
-    fn live(&self, record: Arc<SessionRecord>, view: &Arc<View>, fence: Fence, copy: Option<SessionCopy>) -> Arc<Live> {
+    fn live(&self, record: &SessionRecord, view: &Arc<View>, fence: Fence, copy: Option<SessionCopy>) -> Arc<Live> {
         let gate = Gate::new(self.slots.clone(), self.copies.clone(), record.id, fence.term);
         let back = copy.as_ref().filter(|copy| copy.is_moved()).map(|_| self.backs.of(fence));
         let (view, writer, tasks) = (view.clone(), self.registry.writer.clone(), self.tasks.clone());

@@ -168,12 +168,12 @@ impl Node {
 /// Takes up the subscriptions of a session that the registry remembers, at upstreams that it shares with others; those
 /// of its own upstream sessions are taken up when these open. To be run once per [`Live`], in a task.
 pub(crate) async fn restore(live: Arc<Live>) {
-    if live.record.subscriptions().is_empty() {
+    if live.facts.subscriptions().is_empty() {
         return;
     }
     // Where a URI leads is known only when the upstreams are there.
     futures::future::join_all(live.view.sites.iter().map(|site| site.wait_up(site.deadline()))).await;
-    let uris: Vec<Arc<str>> = live.record.subscriptions().iter().cloned().collect();
+    let uris: Vec<Arc<str>> = live.facts.subscriptions().iter().cloned().collect();
     let each = uris.into_iter().map(|uri| restore_one(&live, uri));
     futures::stream::iter(each).buffer_unordered(RESTORED_AT_A_TIME).collect::<()>().await;
 }

@@ -3,9 +3,11 @@
 mod common;
 
 use common::*;
+use enfilade_registry::Reader;
 use enfilade_session::config::PrefixChoice;
 use enfilade_session::owner::Reply;
 use enfilade_testkit::everything::Era;
+use std::sync::Arc;
 
 const ALL: &str = r#"{"sampling":{},"elicitation":{},"roots":{"listChanged":true}}"#;
 
@@ -222,4 +224,16 @@ async fn a_request_that_an_edge_sends_again_takes_the_place_of_the_first() {
     let rest = all(first).await;
     assert!(rest.iter().all(|message| message.contains("progress")), "nobody answers the first: {rest:?}");
     until(|| async { world.node.in_flight() }, |calls| *calls == 0).await;
+}
+
+#[tokio::test]
+async fn the_owner_keeps_no_record_of_a_session_beside_the_registrys() {
+    let peer = Peer::start("one", Era::Legacy).await;
+    let world = World::new(vec![peer.config()], PrefixChoice::Always);
+    let client = world.open("2025-11-25", "{}").await;
+    // The registry's, and what is asked for here. One more would be copied when the registry changes its own.
+    let holders = || Arc::strong_count(&world.registry.session(&client.id).unwrap());
+    assert_eq!(holders(), 2);
+    assert_eq!(content(&client.call("echo", r#"{"text":"1"}"#).await), "1");
+    assert_eq!(holders(), 2);
 }

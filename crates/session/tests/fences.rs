@@ -336,7 +336,7 @@ async fn a_stream_that_said_nothing_yet_goes_on_at_the_next_owner() {
     next_owner.node.adopt(Slot::MIN);
     // What was taken up is told to the next second.
     *second.book.lock().unwrap() = Book::default();
-    next_owner.node.tell_second(Slot::MIN);
+    next_owner.node.tell_copy(Slot::MIN, &|_, entry| second.book.lock().unwrap().apply(entry));
     assert!(second.restore(&client.id).unwrap().bytes() > 0);
     let client = next_owner.again(client.id);
     let rest = all(client.stream(Some(&position.to_string())).await).await;
@@ -379,7 +379,7 @@ async fn a_new_second_is_told_what_the_old_one_knew() {
     world.node.snapshot(Slot::MIN).into_iter().for_each(|entry| snapshot.apply(entry));
     assert_eq!(snapshot.session(&client.id), known);
     *second.book.lock().unwrap() = Book::default();
-    world.node.tell_second(Slot::MIN);
+    world.node.tell_copy(Slot::MIN, &|_, entry| second.book.lock().unwrap().apply(entry));
     assert_eq!(second.restore(&client.id), known);
     assert!(matches!(world.node.end(CALLER, client.id).await, Reply::Status(200)));
     assert_eq!(second.restore(&client.id), None);

@@ -31,11 +31,13 @@ pub enum Defect {
     UnsafeReplayed,
     /// A second that was told to be behind is declared in step without the events it lacks.
     NoResync,
+    /// A copy that begins while a stream goes on takes nothing from before the first event that is new.
+    HoleInCopy,
 }
 
 impl Defect {
-    /// All of them, in the order of the protocol's page.
-    pub const ALL: [Defect; 12] = [
+    /// All of them: in the order of the protocol's page, then those that it does not name.
+    pub const ALL: [Defect; 13] = [
         Defect::NoFence,
         Defect::LeaseTooShort,
         Defect::TermUnchecked,
@@ -48,6 +50,7 @@ impl Defect {
         Defect::StaleEdgeAccepted,
         Defect::UnsafeReplayed,
         Defect::NoResync,
+        Defect::HoleInCopy,
     ];
 
     /// Its name on the command line.
@@ -65,6 +68,7 @@ impl Defect {
             Defect::StaleEdgeAccepted => "stale-edge-accepted",
             Defect::UnsafeReplayed => "unsafe-replayed",
             Defect::NoResync => "no-resync",
+            Defect::HoleInCopy => "hole-in-copy",
         }
     }
 }

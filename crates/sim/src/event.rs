@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use enfilade_registry::copy::{CopyAnswer, CopyMessage};
+use enfilade_registry::copy::{CopyAnswer, CopyMessage, Lane};
 use enfilade_registry::duty::PeerMessage;
 use enfilade_registry::{Ack, Command, Heartbeat, NotServed, Run, Slot, Term};
 
@@ -101,6 +101,11 @@ pub(crate) enum Input {
         peer: usize,
     },
     Timer(Timer),
+    /// A copy that was begun is to be told more of what there is.
+    Tell {
+        slot: Slot,
+        lane: Lane,
+    },
     /// An upstream says something about a call that this process sent it.
     Upstream {
         call: Call,

@@ -20,7 +20,7 @@ use crate::wire::Word;
 use enfilade_registry::copy::Lane;
 use enfilade_registry::duty::{Duty, DutyAction, DutyEvent};
 use enfilade_registry::{Fence, MoveId, Run, Slot, SlotTable, Timing};
-use enfilade_session::copy::Confirm;
+use enfilade_session::copy::CopyEntry;
 use std::sync::Arc;
 
 /// What the desk works with.
@@ -96,7 +96,7 @@ impl Desk {
                 Happened::Duty(event) => self.event(slot, event),
                 Happened::Overflow(lane) => {
                     if self.tools.lanes.restart(slot, lane) {
-                        self.tell(slot);
+                        self.tell(slot, lane);
                     }
                 }
             }
@@ -190,7 +190,7 @@ impl Desk {
             DutyAction::CopyTo { fence, lane, to, adopted: true } => tools.lanes.adopt(fence, lane, to),
             DutyAction::CopyTo { fence, lane, to, adopted: false } => {
                 tools.lanes.begin(fence, lane, to);
-                self.tell(slot);
+                self.tell(slot, lane);
             }
             DutyAction::CopyEnds { lane } => tools.lanes.end(slot, lane),
             // What was kept when the slot was frozen.
@@ -227,15 +227,15 @@ impl Desk {
         self.closings.end(slot)
     }
 
-    /// Tells a copy that begins everything that there is of the slot.
-    fn tell(&self, slot: Slot) {
+    /// Tells a copy that begins, and only that, everything that there is of the slot: one that is in step would have it
+    /// twice, and could fall behind by it.
+    fn tell(&self, slot: Slot, lane: Lane) {
         let tools = &self.tools;
         let fence = self.duties[usize::from(slot.get())].fence();
+        let tell = |fence: Fence, entry: CopyEntry| tools.lanes.tell(fence, lane, &entry);
         // First what nobody has taken up: whoever is taken up meanwhile is told of after it.
-        for entry in tools.held.leftover(slot) {
-            tools.lanes.append(fence, &entry, Confirm::nobody());
-        }
-        tools.sessions.tell_second(slot);
+        tools.held.tell_leftover(slot, |entry| tell(fence, entry));
+        tools.sessions.tell_copy(slot, &tell);
         tools.lanes.told(slot);
     }
 }

@@ -163,14 +163,23 @@ impl Held {
         Some(if of_slot.moved { copy.moved() } else { copy })
     }
 
-    /// What was inherited and nobody has taken up yet, as entries.
+    /// Tells what was inherited and nobody has taken up yet. Whoever takes a session up waits until all of it is told: what
+    /// it says of it then comes after.
+    pub(crate) fn tell_leftover(&self, slot: Slot, tell: impl Fn(CopyEntry)) {
+        let sessions: Vec<SessionId> = self.of(slot).lock().inherited.sessions(slot).collect();
+        for session in sessions {
+            let of_slot = self.of(slot).lock();
+            let copy = of_slot.inherited.session(&session);
+            let changes = copy.iter().flat_map(SessionCopy::changes);
+            changes.for_each(|change| tell(CopyEntry { session, change }));
+        }
+    }
+
+    /// The same, collected.
     pub(crate) fn leftover(&self, slot: Slot) -> Vec<CopyEntry> {
-        let of_slot = self.of(slot).lock();
-        let sessions = of_slot.inherited.sessions(slot);
-        let copies = sessions.filter_map(|session| Some((session, of_slot.inherited.session(&session)?)));
-        let entries = copies
-            .flat_map(|(session, copy)| copy.changes().into_iter().map(move |change| CopyEntry { session, change }));
-        entries.collect()
+        let entries = Mutex::new(Vec::new());
+        self.tell_leftover(slot, |entry| entries.lock().push(entry));
+        entries.into_inner()
     }
 
     /// A session has ended.

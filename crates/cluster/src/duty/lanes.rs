@@ -35,9 +35,9 @@ struct OfSlot {
     terms: Option<(Term, Term)>,
     second: Option<Filling>,
     moving: Option<Filling>,
-    /// All that there is, is being told: until then no copy is complete.
-    telling: bool,
-    /// What was answered meanwhile.
+    /// The copy that is being told all there is: until then it is not complete.
+    telling: Option<Lane>,
+    /// What its other side answered meanwhile.
     answers: Vec<CopyAnswer>,
 }
 
@@ -107,7 +107,7 @@ impl Lanes {
     pub(crate) fn begin(&self, fence: Fence, lane: Lane, to: Run) {
         let now_ms = (self.clock)();
         self.change(fence.slot, |of_slot| {
-            of_slot.telling = true;
+            of_slot.telling = Some(lane);
             let (sender, step) = CopySender::begin(now_ms, self.copy_ms, fence, lane, to, std::iter::empty());
             let before = of_slot.place(lane).replace(Filling { sender, digest: Sha256::new() });
             (to, lane, step, before)
@@ -127,23 +127,37 @@ impl Lanes {
     /// Begins the same copy anew. Then everything is to be told, and [`Lanes::told`]; false when there is none.
     pub(crate) fn restart(&self, slot: Slot, lane: Lane) -> bool {
         let now_ms = (self.clock)();
-        let mut found = false;
-        self.change_if(slot, lane, |filling| {
-            found = true;
+        let confirmed = {
+            let mut of_slot = self.lock(slot);
+            let Some(filling) = of_slot.filling(lane) else { return false };
             filling.digest = Sha256::new();
-            filling.sender.restart(now_ms, std::iter::empty())
-        });
-        if found {
-            self.lock(slot).telling = true;
-        }
-        found
+            let (to, step) = (filling.sender.to(), filling.sender.restart(now_ms, std::iter::empty()));
+            of_slot.telling = Some(lane);
+            self.carry(slot, to, lane, step)
+        };
+        confirmed.into_iter().for_each(Pending::confirm);
+        true
+    }
+
+    /// Tells one copy, which was begun, something of what there is. The others have it.
+    pub(crate) fn tell(&self, fence: Fence, lane: Lane, entry: &CopyEntry) {
+        let (slot, now_ms, bytes) = (fence.slot, (self.clock)(), entry.encode());
+        let confirmed = {
+            let mut of_slot = self.lock(slot);
+            let takes = of_slot.takes(fence);
+            let Some(filling) = of_slot.filling(lane).filter(|_| takes) else { return };
+            filling.add(&bytes);
+            let (to, step) = (filling.sender.to(), filling.sender.tell(now_ms, bytes));
+            self.carry(slot, to, lane, step)
+        };
+        confirmed.into_iter().for_each(Pending::confirm);
     }
 
     /// Everything was told: what follows is new.
     pub(crate) fn told(&self, slot: Slot) {
         let answers = {
             let mut of_slot = self.lock(slot);
-            of_slot.telling = false;
+            of_slot.telling = None;
             std::mem::take(&mut of_slot.answers)
         };
         answers.into_iter().for_each(|answer| self.answered(answer));
@@ -176,7 +190,7 @@ impl Lanes {
         let (slot, now_ms) = (answer.fence.slot, (self.clock)());
         {
             let mut of_slot = self.lock(slot);
-            if of_slot.telling {
+            if of_slot.telling == Some(answer.lane) {
                 of_slot.answers.push(answer);
                 return;
             }
@@ -190,7 +204,7 @@ impl Lanes {
         let mut carried = Vec::new();
         {
             let mut of_slot = self.lock(fence.slot);
-            if of_slot.terms.is_none_or(|(low, high)| fence.term < low || fence.term > high) {
+            if !of_slot.takes(fence) {
                 return;
             }
             let OfSlot { second, moving, .. } = &mut *of_slot;
@@ -244,10 +258,9 @@ impl Lanes {
     fn change_if(&self, slot: Slot, lane: Lane, step: impl FnOnce(&mut Filling) -> Step<Bytes, Pending>) {
         let confirmed = {
             let mut of_slot = self.lock(slot);
-            let filling = of_slot.place(lane).as_mut().filter(|filling| filling.sender.lane() == lane);
-            let Some(filling) = filling else { return };
-            let step = step(filling);
-            self.carry(slot, filling.sender.to(), lane, step)
+            let Some(filling) = of_slot.filling(lane) else { return };
+            let (to, step) = (filling.sender.to(), step(filling));
+            self.carry(slot, to, lane, step)
         };
         confirmed.into_iter().for_each(Pending::confirm);
     }
@@ -313,6 +326,15 @@ impl Drop for Locked<'_> {
 impl OfSlot {
     fn waits(&self) -> bool {
         [&self.second, &self.moving].into_iter().flatten().any(|filling| filling.sender.waits())
+    }
+
+    /// Whether what is said under this fence is of this ownership.
+    fn takes(&self, fence: Fence) -> bool {
+        self.terms.is_some_and(|(low, high)| low <= fence.term && fence.term <= high)
+    }
+
+    fn filling(&mut self, lane: Lane) -> Option<&mut Filling> {
+        self.place(lane).as_mut().filter(|filling| filling.sender.lane() == lane)
     }
 
     fn place(&mut self, lane: Lane) -> &mut Option<Filling> {

@@ -9,7 +9,7 @@ use enfilade_session::finish::Finishing;
 pub(crate) trait Sessions: Send + Sync {
     fn release(&self, slot: Slot, term: Term);
     fn renew(&self, fence: Fence);
-    fn tell_second(&self, slot: Slot);
+    fn tell_copy(&self, slot: Slot, tell: &dyn Fn(Fence, CopyEntry));
     fn commit(&self, slot: Slot) -> usize;
     fn freeze(&self, slot: Slot) -> Vec<CopyEntry>;
     fn hand_over(&self, slot: Slot, term: Term) -> Option<Finishing>;
@@ -24,8 +24,8 @@ impl Sessions for Node {
         Self::renew(self, fence.slot, fence.term);
     }
 
-    fn tell_second(&self, slot: Slot) {
-        Self::tell_second(self, slot);
+    fn tell_copy(&self, slot: Slot, tell: &dyn Fn(Fence, CopyEntry)) {
+        Self::tell_copy(self, slot, tell);
     }
 
     fn commit(&self, slot: Slot) -> usize {

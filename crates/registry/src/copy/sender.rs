@@ -107,6 +107,17 @@ impl<E: Clone, C> CopySender<E, C> {
         step
     }
 
+    /// An entry of what there is, where that is told after the copy was begun: like what it is begun with, it does not
+    /// count to what may be on the way.
+    pub fn tell(&mut self, now_ms: u64, entry: E) -> Step<E, C> {
+        let mut step = Step::new();
+        if self.phase != Phase::Overflown {
+            self.waiting_max += 1;
+            self.put(now_ms, CopyPart::Entry(entry), None, &mut step);
+        }
+        step
+    }
+
     /// A new entry of the slot's logs. `confirm` comes back when its bytes may leave.
     pub fn push(&mut self, now_ms: u64, entry: E, confirm: C) -> Step<E, C> {
         let mut step = Step::new();

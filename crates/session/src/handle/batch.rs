@@ -2,9 +2,8 @@
 //! requests in one. It is there from the beginning, so that another node can go on with a batch that is under way.
 
 use super::{Handling, legacy_error, stream_reply};
-use crate::call::Counted;
 use crate::copy::OpenCall;
-use crate::live::Live;
+use crate::live::{Live, UnderWay};
 use crate::node::Node;
 use crate::owner::{Caller, Reply, ServerId};
 use crate::run;
@@ -52,7 +51,7 @@ impl Handling<'_> {
             text: text.to_owned(),
             live: live.clone(),
             stream,
-            counted: Counted::new(live.batches()),
+            under_way: live.begin_batch(),
         };
         self.node.tasks.spawn(batch.run());
         reply
@@ -129,12 +128,12 @@ struct Batch {
     text: String,
     live: Arc<Live>,
     stream: Arc<Stream>,
-    counted: Counted,
+    under_way: UnderWay,
 }
 
 impl Batch {
     async fn run(self) {
-        let Self { node, server, principal, text, live, stream, counted } = self;
+        let Self { node, server, principal, text, live, stream, under_way } = self;
         // However this ends: a client would wait for ever.
         let closing = Closing { live: &live, stream: &stream };
         let handling = Handling::new(&node, Caller { server, principal: &principal });
@@ -142,7 +141,7 @@ impl Batch {
         let each = futures::stream::iter(elements);
         each.for_each_concurrent(AT_A_TIME, |element| handling.element(&live, element, &stream)).await;
         drop(closing);
-        drop(counted);
+        drop(under_way);
         live.gate.nudge();
     }
 }

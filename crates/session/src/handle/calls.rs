@@ -238,7 +238,7 @@ impl Asker<'_> {
             (Self::Session(live, _), Era::Modern) => {
                 let level = live.log_level();
                 let client = ClientMeta {
-                    info: Some(live.record.client_info()).map(|info| &**info).filter(|info| *info != "{}"),
+                    info: Some(live.facts.client_info()).map(|info| &**info).filter(|info| *info != "{}"),
                     // What a legacy client can be asked for is not translated yet, so nothing is declared.
                     capabilities: "{}",
                     log_level: level.as_deref(),

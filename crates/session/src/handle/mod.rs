@@ -68,7 +68,7 @@ impl<'a> Handling<'a> {
             log_level: None,
         });
         let live = match self.node.registry.writer.submit(command).await {
-            Ok(Outcome::Created(record)) => self.node.begin(record, self.view, fence),
+            Ok(Outcome::Created(record)) => self.node.begin(&record, self.view, fence),
             Ok(_) | Err(WriteError::Unavailable) => return registry_unavailable(id),
             Err(WriteError::Refused(refusal)) => return refused(id, &refusal),
         };

@@ -15,10 +15,11 @@ use crate::finish::{Back, Said};
 use crate::gate::Gate;
 use crate::view::View;
 use enfilade_mcp::{Id, Version};
-use enfilade_registry::{SessionId, SessionRecord, Writer};
+use enfilade_registry::{Facts, SessionId, SessionRecord, Writer};
 pub(crate) use hear::send;
 use parking_lot::Mutex;
 use parts::Parts;
+pub(crate) use parts::UnderWay;
 use questions::{Question, Questions};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -33,13 +34,11 @@ pub(crate) struct Live {
     pub(crate) id: SessionId,
     pub(crate) version: Version,
     pub(crate) view: Arc<View>,
-    pub(crate) record: Arc<SessionRecord>,
+    pub(crate) facts: Facts,
     /// What each of its effects passes.
     pub(crate) gate: Arc<Gate>,
     writer: Arc<dyn Writer>,
     tasks: TaskTracker,
-    /// To the former owner, which finishes calls that came with a move.
-    back: Option<Arc<Back>>,
     parts: OnceLock<Box<Parts>>,
     /// The first change of lists that its client must hear of ([`crate::topics::Hub::next_change`]); 0 when it is to look
     /// at all lists again.
@@ -112,31 +111,30 @@ impl Drop for Entered {
 impl Live {
     /// A session that is taken up, with what this node holds of its streams from when it was the slot's second.
     pub(crate) fn new(
-        record: Arc<SessionRecord>,
+        record: &SessionRecord,
         view: Arc<View>,
         writer: Arc<dyn Writer>,
         tasks: TaskTracker,
         gate: Arc<Gate>,
         (copy, back): (Option<SessionCopy>, Option<Arc<Back>>),
     ) -> Arc<Self> {
-        let version = Version::parse(record.version()).unwrap_or(Version::LEGACY_LATEST);
+        let version = Version::parse(record.facts().version()).unwrap_or(Version::LEGACY_LATEST);
         let live = Arc::new(Self {
             id: record.id,
             version,
-            back,
             parts: OnceLock::new(),
             heard: AtomicU64::new(view.sites[0].hub.next_change()),
             used: Mutex::new(Instant::now()),
             ended: AtomicBool::new(false),
             view,
-            record,
+            facts: record.facts().clone(),
             gate,
             writer,
             tasks,
         });
         if let Some(copy) = copy {
             let (streams, general) = Streams::restored(version, live.gate.clone(), copy);
-            let parts = Parts::new(&live, streams, live.back.is_some());
+            let parts = Parts::new(&live, streams, back);
             // Nobody else has the session yet.
             let _ = live.parts.set(Box::new(parts));
             if let Some(general) = general {
@@ -212,7 +210,7 @@ impl Live {
 
     /// What was announced before the session was taken up is not known here: its client is to look again.
     pub(crate) fn announce_gap(&self) {
-        for uri in self.record.subscriptions() {
+        for uri in self.facts.subscriptions() {
             self.updated(uri);
         }
         self.announce_lists();
@@ -249,9 +247,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_session_that_is_not_used_is_small() {
-        // There are very many; the rest is made at first need.
+    fn a_session_is_small() {
+        // There are very many; what one needs that is used is made then.
         assert!(size_of::<Live>() <= 160, "{} bytes", size_of::<Live>());
         assert!(size_of::<Gate>() <= 112, "{} bytes", size_of::<Gate>());
+        assert!(size_of::<Parts>() <= 368, "{} bytes", size_of::<Parts>());
+        assert!(size_of::<upstreams::Binding>() <= 80, "{} bytes", size_of::<upstreams::Binding>());
     }
 }

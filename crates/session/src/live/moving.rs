@@ -25,8 +25,8 @@ impl Live {
     /// Makes a stream of every call; gives how many calls cannot be handed over yet: they have none, or who is to finish
     /// them has not begun.
     pub(crate) fn commit(&self) -> usize {
-        let is_expected = self.back.as_ref().is_some_and(|back| back.is_expected());
         let Some(parts) = self.made() else { return 0 };
+        let is_expected = parts.back.as_ref().is_some_and(|back| back.is_expected());
         let calls = parts.calls.lock();
         let mut waiting = 0;
         for call in calls.values() {
@@ -67,7 +67,11 @@ impl Live {
 
     /// Whether it came with the move that has this way back. Its term may be higher by now.
     pub(crate) fn came_with(&self, back: &Arc<Back>) -> bool {
-        self.back.as_ref().is_some_and(|own| Arc::ptr_eq(own, back))
+        self.back().is_some_and(|own| Arc::ptr_eq(own, back))
+    }
+
+    fn back(&self) -> Option<&Arc<Back>> {
+        self.made().and_then(|parts| parts.back.as_ref())
     }
 
     /// Whether another node finishes calls of this session.
@@ -77,7 +81,7 @@ impl Live {
 
     /// Something for who finishes this session's calls.
     pub(super) fn aside(&self, what: Said) {
-        if self.back.as_ref().is_some_and(|back| !back.say(self.id, what)) {
+        if self.back().is_some_and(|back| !back.say(self.id, what)) {
             tracing::debug!(slot = %self.id.slot(), "what a client said of a call did not reach who finishes it");
         }
     }

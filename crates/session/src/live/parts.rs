@@ -5,6 +5,7 @@ use super::streams::{General, Streams};
 use super::upstreams::Binding;
 use super::{InFlight, Live, Questions, moving};
 use crate::copy::CopyChange;
+use crate::finish::Back;
 use crate::lists::ListKind;
 use crate::stream::Stream;
 use crate::topics::{Subscriber, notification};
@@ -20,10 +21,12 @@ pub(super) struct Parts {
     pub(super) questions: Questions,
     pub(super) calls: Mutex<HashMap<Id, InFlight>>,
     /// Batches under way: some of their calls may not have begun.
-    pub(super) batches: Arc<AtomicUsize>,
+    pub(super) batches: AtomicUsize,
     pub(super) bindings: Box<[Binding]>,
-    /// Streams of the calls that came with a move.
-    pub(super) came: Vec<u64>,
+    /// To the former owner, which finishes calls that came with a move.
+    pub(super) back: Option<Arc<Back>>,
+    /// Their streams.
+    pub(super) came: Box<[u64]>,
     pub(super) log_level: Mutex<Option<Arc<str>>>,
     /// What the client declared that it can do.
     scope: OnceLock<Scope>,
@@ -32,20 +35,30 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    /// `foreign`: another node finishes the calls of these streams.
-    pub(super) fn new(live: &Live, streams: Streams, foreign: bool) -> Self {
-        let came = foreign.then(|| streams.unfinished()).into_iter().flatten();
+    /// `back`: another node finishes the calls of these streams.
+    pub(super) fn new(live: &Live, streams: Streams, back: Option<Arc<Back>>) -> Self {
+        let came = back.iter().flat_map(|_| streams.unfinished());
         Self {
-            calls: Mutex::new(if foreign { moving::foreign(&streams) } else { HashMap::new() }),
+            calls: Mutex::new(if back.is_some() { moving::foreign(&streams) } else { HashMap::new() }),
             came: came.map(|stream| stream.id()).collect(),
+            back,
             streams,
             questions: Questions::default(),
-            batches: Arc::default(),
+            batches: AtomicUsize::new(0),
             bindings: live.view.sites.iter().map(|_| Binding::default()).collect(),
-            log_level: Mutex::new(live.record.log_level().cloned()),
+            log_level: Mutex::new(live.facts.log_level().cloned()),
             scope: OnceLock::new(),
-            watched: Mutex::new(live.record.subscriptions().clone()),
+            watched: Mutex::new(live.facts.subscriptions().clone()),
         }
+    }
+}
+
+/// One batch more for as long as it lives.
+pub(crate) struct UnderWay(Arc<Live>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.parts().batches.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -57,7 +70,7 @@ impl Live {
 
     /// What it holds, made now if need be.
     pub(super) fn parts(&self) -> &Parts {
-        let make = || Box::new(Parts::new(self, Streams::new(self.version, self.gate.clone()), false));
+        let make = || Box::new(Parts::new(self, Streams::new(self.version, self.gate.clone()), None));
         self.parts.get_or_init(make)
     }
 
@@ -69,8 +82,10 @@ impl Live {
         &self.parts().questions
     }
 
-    pub(crate) fn batches(&self) -> &Arc<AtomicUsize> {
-        &self.parts().batches
+    /// A batch begins. It is under way for as long as what is returned lives.
+    pub(crate) fn begin_batch(self: &Arc<Self>) -> UnderWay {
+        self.parts().batches.fetch_add(1, Ordering::AcqRel);
+        UnderWay(self.clone())
     }
 
     pub(super) fn bindings(&self) -> &[Binding] {
@@ -82,7 +97,7 @@ impl Live {
     }
 
     pub(crate) fn viewer(self: &Arc<Self>) -> Viewer {
-        let scope = self.parts().scope.get_or_init(|| Scope::of_record(self.record.capabilities()));
+        let scope = self.parts().scope.get_or_init(|| Scope::of_record(self.facts.capabilities()));
         Viewer { scope: scope.clone(), live: Some(self.clone()) }
     }
 

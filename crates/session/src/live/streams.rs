@@ -71,13 +71,14 @@ impl Streams {
 
     /// A stream for one call, or for those of a batch.
     pub(crate) fn open(&self, calls: Vec<OpenCall>) -> Arc<Stream> {
-        let id = {
-            let mut state = self.state.lock();
-            state.last += 1;
-            state.last
-        };
+        let mut state = self.state.lock();
+        state.last += 1;
+        let id = state.last;
         let stream = Stream::of(&self.gate, id, kind(self.version, true), calls);
-        self.state.lock().calls.insert(id, stream.clone());
+        state.calls.insert(id, stream.clone());
+        drop(state);
+        // In this order a copy that begins just now is told of it, by this or by who tells everything.
+        stream.begin();
         stream
     }
 
@@ -178,4 +179,60 @@ fn end_unknown(stream: &Stream) {
 
 fn kind(version: Version, call: bool) -> Kind {
     Kind::Resumable { priming: call && version.has_priming() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::copy::{Confirm, Copies, CopyEntry};
+    use crate::slots::AllSlots;
+    use enfilade_registry::{Fence, SessionId, SessionKeys, Slot, Term};
+    use std::sync::Weak;
+
+    /// A second that looks, while it is told of a stream, whether a copy that begins at this moment would be told of it.
+    #[derive(Default)]
+    struct Second {
+        streams: OnceLock<Weak<Streams>>,
+        found: Mutex<Vec<bool>>,
+    }
+
+    impl Copies for Second {
+        fn append(&self, _: Fence, entry: CopyEntry, confirm: Confirm) {
+            let streams = self.streams.get().and_then(Weak::upgrade).expect("it is there");
+            if let CopyChange::Open { stream, .. } = entry.change {
+                self.found.lock().push(streams.all().iter().any(|found| found.id() == stream));
+            }
+            confirm.confirm();
+        }
+
+        fn restore(&self, _: &SessionId) -> Option<SessionCopy> {
+            None
+        }
+    }
+
+    fn streams(second: &Arc<Second>) -> Arc<Streams> {
+        let session = SessionKeys::new(1, &[7; 32]).expect("a key").mint(Slot::MIN, [1; 16]);
+        let gate = Gate::new(Arc::new(AllSlots::new(Term(5))), second.clone(), session, Term(5));
+        let streams = Arc::new(Streams::new(Version::LEGACY_LATEST, gate));
+        let _ = second.streams.set(Arc::downgrade(&streams));
+        streams
+    }
+
+    #[test]
+    fn a_copy_that_begins_while_a_stream_is_opened_is_told_of_it() {
+        let second = Arc::new(Second::default());
+        let streams = streams(&second);
+        let call = OpenCall { id: "7".into(), safe: false };
+        let stream = streams.open(vec![call.clone()]);
+        assert_eq!(*second.found.lock(), [true], "it is in its session before anybody is told of it");
+        // And also between the two: told twice it is the same.
+        let early = Stream::of(&streams.gate, 9, kind(streams.version, true), vec![call]);
+        streams.state.lock().calls.insert(9, early.clone());
+        let told = Mutex::new(Vec::new());
+        streams.tell(&|change| told.lock().push(change));
+        early.begin();
+        let opened = |id| matches!(id, CopyChange::Open { stream: 9, ref calls, .. } if calls.len() == 1);
+        assert!(told.into_inner().into_iter().any(opened));
+        assert_eq!((stream.id(), second.found.lock().len()), (1, 2));
+    }
 }

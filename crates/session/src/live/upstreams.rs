@@ -95,7 +95,7 @@ impl Live {
             let listener = self.listen(at, &peer).await;
             return Ok(Bound { peer, listener });
         }
-        let known = self.record.upstreams().get(site.name()).is_some();
+        let known = self.facts.upstreams().get(site.name()).is_some();
         if self.is_stateful(at) && (known || self.bindings()[at].opened.load(Ordering::Acquire)) {
             // There was one, and it cannot be taken up: its state is lost.
             return Err(CallError::Gone);
@@ -103,8 +103,8 @@ impl Live {
         let shared = site.connector.config().sessions == Sharing::Shared;
         let hello = Hello {
             version: self.version,
-            client_info: self.record.client_info().clone(),
-            capabilities: if shared { "{}".into() } else { self.record.capabilities().clone() },
+            client_info: self.facts.client_info().clone(),
+            capabilities: if shared { "{}".into() } else { self.facts.capabilities().clone() },
         };
         if !self.gate.pass().await {
             return Err(CallError::Closed);
@@ -141,7 +141,7 @@ impl Live {
     /// The upstream session that the registry remembers from before a restart; tried once.
     fn resume(&self, at: usize) -> Option<Arc<dyn Peer>> {
         let site = &self.view.sites[at];
-        let binding = self.record.upstreams().get(site.name())?;
+        let binding = self.facts.upstreams().get(site.name())?;
         let version = Version::parse(&binding.version)?;
         if self.bindings()[at].resumed.swap(true, Ordering::AcqRel) {
             return None;
@@ -254,7 +254,7 @@ impl Live {
     /// Listens to what the upstream says outside calls, where the client could hear or answer it.
     async fn listen(self: &Arc<Self>, at: usize, peer: &Arc<dyn Peer>) -> Option<Arc<AbortOnDropHandle<()>>> {
         let asks = ["sampling", "elicitation", "roots"];
-        let can_answer = asks.iter().any(|name| json::get(self.record.capabilities(), name).is_some());
+        let can_answer = asks.iter().any(|name| json::get(self.facts.capabilities(), name).is_some());
         if !can_answer && self.parts().watched.lock().is_empty() && !self.is_heard() {
             return None;
         }

@@ -108,14 +108,18 @@ impl Stream {
     /// A stream without a reader yet, of no session.
     #[must_use]
     pub fn new(id: u64, term: u64, kind: Kind) -> Arc<Self> {
-        Self::build(id, term, kind, State::new(Vec::new(), u64::MAX), None).primed()
+        let stream = Self::build(id, term, kind, State::new(Vec::new(), u64::MAX), None);
+        stream.begin();
+        stream
     }
 
-    /// A stream of a session that will answer these calls.
+    /// A stream of a session that will answer these calls. [`Stream::begin`] follows, once the session has it.
     pub(crate) fn of(gate: &Arc<Gate>, id: u64, kind: Kind, calls: Vec<OpenCall>) -> Arc<Self> {
         let copied = gate.copies() && kind != Kind::Ephemeral;
-        let state = State::new(calls, if copied { 0 } else { u64::MAX });
-        Self::build(id, gate.term().0, kind, state, Some(gate.clone())).primed()
+        let mut state = State::new(calls, if copied { 0 } else { u64::MAX });
+        // A stream that answers calls is told of also while it says nothing.
+        state.told = !state.calls.is_empty();
+        Self::build(id, gate.term().0, kind, state, Some(gate.clone()))
     }
 
     /// A stream that an earlier owner had opened, as the second holds it. Nobody waits for its events to be confirmed.
@@ -145,14 +149,12 @@ impl Stream {
         })
     }
 
-    fn primed(self: Arc<Self>) -> Arc<Self> {
+    /// Tells the second of the calls that it will answer, and primes the client. Whoever begins a copy meanwhile finds it
+    /// in its session by now: what is said here before the copy begins is told again, what is said later goes there.
+    pub(crate) fn begin(&self) {
         if let Some(gate) = self.copied() {
-            // A stream that answers calls is known to the second also while it says nothing.
             let _order = self.order.lock();
-            let mut state = self.state.lock();
-            let calls = state.calls.clone();
-            state.told = !calls.is_empty();
-            drop(state);
+            let calls = self.state.lock().calls.clone();
             if !calls.is_empty() {
                 gate.append(CopyChange::Open { stream: self.id, term: self.term, calls }, Confirm::nobody());
             }
@@ -160,7 +162,6 @@ impl Stream {
         if self.kind == (Kind::Resumable { priming: true }) {
             self.send(Bytes::new());
         }
-        self
     }
 
     /// Its number within the session.
@@ -302,17 +303,18 @@ impl Stream {
     pub(crate) fn close(&self) {
         let _order = self.order.lock();
         self.finish();
-        self.tell_if_known(CopyChange::Close { stream: self.id });
-    }
-
-    /// The stream is not kept any more.
-    pub(crate) fn forgotten(&self) {
-        self.tell_if_known(CopyChange::Forget { stream: self.id });
-    }
-
-    fn tell_if_known(&self, change: CopyChange) {
         if let Some(gate) = self.copied().filter(|_| self.state.lock().told) {
-            gate.append(change, Confirm::nobody());
+            gate.append(CopyChange::Close { stream: self.id }, Confirm::nobody());
+        }
+    }
+
+    /// The stream, which is complete, is not kept any more. Whoever is telling everything there is tells nothing of it
+    /// after this, or a copy that begins would hold it on.
+    pub(crate) fn forgotten(&self) {
+        let _order = self.order.lock();
+        let told = std::mem::take(&mut self.state.lock().told);
+        if let Some(gate) = self.copied().filter(|_| told) {
+            gate.append(CopyChange::Forget { stream: self.id }, Confirm::nobody());
         }
     }
 

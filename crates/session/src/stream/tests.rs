@@ -151,10 +151,16 @@ fn call(id: &str) -> Vec<OpenCall> {
     vec![OpenCall { id: id.into(), safe: false }]
 }
 
+fn opened(gate: &Arc<Gate>, kind: Kind) -> Arc<Stream> {
+    let stream = Stream::of(gate, 1, kind, call("7"));
+    stream.begin();
+    stream
+}
+
 #[test]
 fn an_event_leaves_after_the_second_has_it_and_notices_do_not_wait() {
     let (second, gate) = copied();
-    let stream = Stream::of(&gate, 1, Kind::Resumable { priming: true }, call("7"));
+    let stream = opened(&gate, Kind::Resumable { priming: true });
     let mut reader = stream.attach(None).unwrap();
     stream.send("a");
     stream.notice("n", "note".into());
@@ -185,7 +191,7 @@ fn a_confirmation_in_the_middle_of_an_append_blocks_nobody() {
         }
     }
     let gate = Gate::new(Arc::new(AllSlots::new(Term(5))), Arc::new(Alone), session(), Term(5));
-    let stream = Stream::of(&gate, 1, Kind::Resumable { priming: true }, call("7"));
+    let stream = opened(&gate, Kind::Resumable { priming: true });
     stream.send("a");
     assert_eq!(drain(&mut stream.attach(None).unwrap()).len(), 2);
 }
@@ -193,7 +199,7 @@ fn a_confirmation_in_the_middle_of_an_append_blocks_nobody() {
 #[test]
 fn the_second_holds_what_the_owner_holds_and_little_more() {
     let (second, gate) = copied();
-    let stream = Stream::of(&gate, 1, RESUMABLE, call("7"));
+    let stream = opened(&gate, RESUMABLE);
     let mut reader = stream.attach(None).unwrap();
     for _ in 0..STREAM_EVENTS_KEPT * 4 {
         stream.send_droppable("progress");
@@ -211,7 +217,7 @@ fn the_second_holds_what_the_owner_holds_and_little_more() {
 #[test]
 fn a_large_backlog_that_was_read_is_not_held_on() {
     let (second, gate) = copied();
-    let stream = Stream::of(&gate, 1, RESUMABLE, call("7"));
+    let stream = opened(&gate, RESUMABLE);
     for _ in 0..32 {
         stream.send(Bytes::from(vec![b'x'; STREAM_BYTES_MAX / 4]));
     }
@@ -224,7 +230,7 @@ fn a_large_backlog_that_was_read_is_not_held_on() {
 #[test]
 fn a_restored_stream_goes_on_where_it_was_under_its_own_term() {
     let (second, gate) = copied();
-    let stream = Stream::of(&gate, 1, RESUMABLE, call("7"));
+    let stream = opened(&gate, RESUMABLE);
     for message in ["a", "b", "c"] {
         stream.send(message);
     }
@@ -245,7 +251,7 @@ fn a_restored_stream_goes_on_where_it_was_under_its_own_term() {
 #[test]
 fn what_is_told_again_is_the_same_copy() {
     let (second, gate) = copied();
-    let stream = Stream::of(&gate, 1, RESUMABLE, call("7"));
+    let stream = opened(&gate, RESUMABLE);
     stream.send("a");
     stream.send_droppable("b");
     let known = second.restore(&session()).unwrap();
@@ -257,9 +263,28 @@ fn what_is_told_again_is_the_same_copy() {
 }
 
 #[test]
+fn what_is_given_up_while_a_copy_begins_is_not_told_to_it_afterwards() {
+    let (second, gate) = copied();
+    let stream = opened(&gate, RESUMABLE);
+    stream.send_answer(r#"{"id":7}"#.into());
+    stream.close();
+    stream.forgotten();
+    assert_eq!(second.told.lock().last(), Some(&CopyChange::Forget { stream: 1 }));
+    // Whoever tells everything there is had found it before.
+    stream.tell(|change| panic!("{change:?}"));
+    stream.forgotten();
+    assert_eq!(second.told.lock().len(), 4);
+    gate.tell_copy(CopyChange::Trim { stream: 2, before: 1 }, |fence, _| assert_eq!(fence, gate.fence()));
+    gate.end();
+    gate.tell_copy(CopyChange::Trim { stream: 2, before: 1 }, |_, entry| panic!("{entry:?}"));
+    gate.end();
+    assert_eq!(second.told.lock().iter().filter(|change| **change == CopyChange::End).count(), 1);
+}
+
+#[test]
 fn a_lost_stream_says_nothing_more_to_anybody() {
     let (second, gate) = copied();
-    let stream = Stream::of(&gate, 1, RESUMABLE, call("7"));
+    let stream = opened(&gate, RESUMABLE);
     let mut reader = stream.attach(None).unwrap();
     stream.send("a");
     second.confirm();

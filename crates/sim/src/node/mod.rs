@@ -147,6 +147,7 @@ impl Node {
             }
             Input::LinkUp { peer } => self.owner_link_up(ctx, peer),
             Input::Timer(timer) => self.timer(ctx, timer),
+            Input::Tell { slot, lane } => self.tell(ctx, slot, lane),
             Input::Upstream { call, term, piece } => self.upstream_said(ctx, call, term, piece),
             Input::Client { call, attempt, resume } => self.client_calls(ctx, call, attempt, resume),
             Input::Registry { client, ask } => self.registry_asked(ctx, client, ask),

@@ -5,9 +5,9 @@
 //! makes it ask twice.
 
 use super::reply::Reply;
-use super::session::Core;
+use super::session::Session;
 use crate::backoff;
-use crate::peer::CallError;
+use crate::peer::{CallError, Peer};
 use enfilade_mcp::MESSAGE_BYTES_MAX;
 use enfilade_mcp::sse::{Decoded, Decoder, Event};
 use futures::future::BoxFuture;
@@ -46,9 +46,9 @@ pub(crate) enum Resume {
     /// It ends with its connection (modern).
     Never,
     /// When the upstream gave its events ids (a call's stream).
-    WithId(Arc<Core>),
+    WithId(Arc<Session>),
     /// As long as the session lives (the session's own stream).
-    Always(Arc<Core>),
+    Always(Arc<Session>),
 }
 
 enum State {
@@ -65,8 +65,8 @@ impl EventStream {
     }
 
     /// The stream of a session, which a GET opens.
-    pub(crate) fn of_session(core: Arc<Core>) -> Self {
-        Self::new(State::Opening(Box::pin(core.clone().get(None))), Resume::Always(core))
+    pub(crate) fn of_session(session: Arc<Session>) -> Self {
+        Self::new(State::Opening(Box::pin(session.clone().get(None))), Resume::Always(session))
     }
 
     fn new(state: State, resume: Resume) -> Self {
@@ -161,8 +161,8 @@ impl EventStream {
         }
         let may_resume = match &self.resume {
             Resume::Never => false,
-            Resume::WithId(core) => core.is_alive() && self.last_event_id.is_some(),
-            Resume::Always(core) => core.is_alive(),
+            Resume::WithId(session) => session.is_alive() && self.last_event_id.is_some(),
+            Resume::Always(session) => session.is_alive(),
         };
         if !may_resume || self.failures >= FAILURES_MAX {
             self.state = State::Ended;
@@ -179,8 +179,8 @@ impl EventStream {
 
     fn reopen(&mut self) {
         self.state = match &self.resume {
-            Resume::WithId(core) | Resume::Always(core) if core.is_alive() => {
-                State::Opening(Box::pin(core.clone().get(self.last_event_id.clone())))
+            Resume::WithId(session) | Resume::Always(session) if session.is_alive() => {
+                State::Opening(Box::pin(session.clone().get(self.last_event_id.clone())))
             }
             _ => State::Ended,
         };

@@ -26,7 +26,7 @@ use http::HeaderValue;
 use modern::Modern;
 use parking_lot::Mutex;
 use reply::Reply;
-use session::{Core, Session};
+use session::Session;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use streams::CallStream;
@@ -42,7 +42,7 @@ pub(crate) struct Http {
     common: Arc<Common>,
     endpoint: Arc<Endpoint>,
     modern: Arc<Modern>,
-    sessions: Mutex<Vec<Weak<Core>>>,
+    sessions: Mutex<Vec<Weak<Session>>>,
 }
 
 impl Http {
@@ -91,8 +91,7 @@ impl Http {
         let id = self.common.ids.next();
         let reply = self.endpoint.send(self.endpoint.post(wire::initialize(id, hello))).await?;
         let status = reply.status();
-        // A copy: the reply's own is a part of what was read with it, and would keep all of that as long as the session.
-        let session_id = reply.headers().get(&SESSION_ID).and_then(|id| HeaderValue::from_bytes(id.as_bytes()).ok());
+        let session_id = reply.headers().get(&SESSION_ID).cloned();
         let response = read_response(reply, id).await?;
         let response = std::str::from_utf8(&response).map_err(|_| CallError::Protocol("not UTF-8"))?;
         if !status.is_success() {
@@ -100,13 +99,13 @@ impl Http {
             return Err(CallError::Status(status.as_u16()));
         }
         let (version, result) = wire::initialized(response)?;
-        let core = self.session(session_id.clone(), version);
-        if let Err(error) = core.post(Bytes::from_static(wire::INITIALIZED.as_bytes())).await {
-            core.delete().await;
+        let session = self.session(session_id.as_ref(), version);
+        if let Err(error) = session.post(Bytes::from_static(wire::INITIALIZED.as_bytes())).await {
+            session.delete().await;
             return Err(error);
         }
         Ok(Opened {
-            peer: Arc::new(Session(core)),
+            peer: session,
             session_id: session_id.as_ref().and_then(|id| id.to_str().ok()).map(Arc::from),
             version,
             result: result.into(),
@@ -117,17 +116,17 @@ impl Http {
     pub(crate) fn resume(&self, session_id: &str, version: Version) -> Option<Arc<dyn Peer>> {
         let session_id = HeaderValue::from_str(session_id).ok()?;
         self.common.ids.skip_past();
-        Some(Arc::new(Session(self.session(Some(session_id), version))))
+        Some(self.session(Some(&session_id), version))
     }
 
-    fn session(&self, session_id: Option<HeaderValue>, version: Version) -> Arc<Core> {
-        let core = Core::new(self.common.clone(), self.endpoint.clone(), session_id, version);
+    fn session(&self, session_id: Option<&HeaderValue>, version: Version) -> Arc<Session> {
+        let session = Session::new(self.common.clone(), self.endpoint.clone(), session_id, version);
         let mut sessions = self.sessions.lock();
         if sessions.len() == sessions.capacity() {
             sessions.retain(|session| session.strong_count() > 0);
         }
-        sessions.push(Arc::downgrade(&core));
-        core
+        sessions.push(Arc::downgrade(&session));
+        session
     }
 
     pub(crate) fn modern(&self) -> Arc<dyn Peer> {
@@ -139,7 +138,7 @@ impl Http {
         let sessions = std::mem::take(&mut *self.sessions.lock());
         if delete {
             let live = sessions.iter().filter_map(Weak::upgrade);
-            let all = stream::iter(live).for_each_concurrent(DELETES_AT_A_TIME, async |core| core.delete().await);
+            let all = stream::iter(live).for_each_concurrent(DELETES_AT_A_TIME, async |session| session.delete().await);
             let _ = tokio::time::timeout(SHUTDOWN_MAX, all).await;
         }
         self.endpoint.close();

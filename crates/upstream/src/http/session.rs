@@ -13,7 +13,7 @@ use bytes::Bytes;
 use enfilade_mcp::Version;
 use futures::future::BoxFuture;
 use http::{HeaderValue, Request};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -23,36 +23,38 @@ const LISTEN_MAX: Duration = Duration::from_secs(2);
 /// How long the upstream may take to hear that something is not wanted any more.
 const FAREWELL_MAX: Duration = Duration::from_secs(2);
 
-/// What a session's streams share with it.
-pub(crate) struct Core {
+/// A session. Small, because there are very many, most of them between two uses.
+pub(crate) struct Session {
+    /// For its streams, which share it.
+    me: Weak<Session>,
     common: Arc<Common>,
     endpoint: Arc<Endpoint>,
-    session_id: Option<HeaderValue>,
+    /// A copy: what came is a part of all that was read with it, and would keep that for as long.
+    session_id: Option<Box<[u8]>>,
     version: Version,
     alive: AtomicBool,
     listening: AtomicBool,
 }
 
-/// A session.
-pub(crate) struct Session(pub(crate) Arc<Core>);
-
-impl Core {
+impl Session {
     pub(crate) fn new(
         common: Arc<Common>,
         endpoint: Arc<Endpoint>,
-        session_id: Option<HeaderValue>,
+        session_id: Option<&HeaderValue>,
         version: Version,
     ) -> Arc<Self> {
+        let session_id = session_id.map(|id| id.as_bytes().into());
         let (alive, listening) = (AtomicBool::new(true), AtomicBool::new(false));
-        Arc::new(Self { common, endpoint, session_id, version, alive, listening })
+        Arc::new_cyclic(|me| Self { me: me.clone(), common, endpoint, session_id, version, alive, listening })
+    }
+
+    /// Whoever uses it holds it.
+    fn me(&self) -> Result<Arc<Self>, CallError> {
+        self.me.upgrade().ok_or(CallError::Closed)
     }
 
     pub(crate) fn name(&self) -> &str {
         &self.common.name
-    }
-
-    pub(crate) fn is_alive(&self) -> bool {
-        self.alive.load(Ordering::Acquire) && !self.common.guard.is_closed()
     }
 
     pub(crate) fn stopped_listening(&self) {
@@ -80,13 +82,14 @@ impl Core {
         if self.version.has_version_header() {
             headers.insert(&PROTOCOL_VERSION, HeaderValue::from_static(self.version.as_str()));
         }
-        if let Some(id) = &self.session_id {
-            headers.insert(&SESSION_ID, id.clone());
+        // It was a header's value when it came.
+        if let Some(Ok(id)) = self.session_id.as_deref().map(HeaderValue::from_bytes) {
+            headers.insert(&SESSION_ID, id);
         }
         request
     }
 
-    async fn exchange(self: &Arc<Self>, call: Call<'_>) -> Result<Exchange, CallError> {
+    async fn exchange(&self, call: Call<'_>) -> Result<Exchange, CallError> {
         self.check()?;
         let mut request = self.stamped(self.endpoint.post(call.message));
         endpoint::put(&mut request, &call.headers)?;
@@ -94,7 +97,7 @@ impl Core {
         match answer::read(reply, call.id, self.session_id.is_some()).await {
             Ok(Answer::Whole(exchange)) => Ok(exchange),
             Ok(Answer::Events(reply)) => {
-                Ok(Exchange::Stream(Messages::new(CallStream::new(call.id, reply, Some(self.clone())))))
+                Ok(Exchange::Stream(Messages::new(CallStream::new(call.id, reply, Some(self.me()?)))))
             }
             Err(error) => Err(self.noted(error)),
         }
@@ -140,32 +143,33 @@ impl Core {
 
 impl Peer for Session {
     fn next_id(&self) -> u64 {
-        self.0.common.ids.next()
+        self.common.ids.next()
     }
 
     fn call<'a>(&'a self, call: Call<'a>) -> BoxFuture<'a, Result<Exchange, CallError>> {
-        Box::pin(self.0.common.guard.call(self.0.exchange(call)))
+        Box::pin(self.common.guard.call(self.exchange(call)))
     }
 
     fn send(&self, message: Bytes) -> BoxFuture<'_, Result<(), CallError>> {
-        Box::pin(self.0.post(message))
+        Box::pin(self.post(message))
     }
 
     fn cancel(&self, id: u64, reason: &str) -> BoxFuture<'_, ()> {
         let message = wire::cancelled(id, reason);
         Box::pin(async move {
-            let _ = tokio::time::timeout(FAREWELL_MAX, self.0.post(message)).await;
+            let _ = tokio::time::timeout(FAREWELL_MAX, self.post(message)).await;
         })
     }
 
     fn listen(&self) -> BoxFuture<'_, Result<Option<Messages>, CallError>> {
         Box::pin(async move {
-            self.0.check()?;
-            if self.0.listening.swap(true, Ordering::AcqRel) {
+            self.check()?;
+            if self.listening.swap(true, Ordering::AcqRel) {
                 return Ok(None);
             }
-            let events = EventStream::of_session(self.0.clone());
-            let mut stream = SessionStream::new(self.0.clone(), events);
+            let me = self.me()?;
+            let events = EventStream::of_session(me.clone());
+            let mut stream = SessionStream::new(me, events);
             match tokio::time::timeout(LISTEN_MAX, stream.opened()).await {
                 Ok(Ok(false)) => Ok(None),
                 Ok(Err(error)) => Err(error),
@@ -175,10 +179,10 @@ impl Peer for Session {
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
-        Box::pin(self.0.delete())
+        Box::pin(self.delete())
     }
 
     fn is_alive(&self) -> bool {
-        self.0.is_alive()
+        self.alive.load(Ordering::Acquire) && !self.common.guard.is_closed()
     }
 }

@@ -2,7 +2,7 @@
 
 use super::events::{EventStream, Resume};
 use super::reply::Reply;
-use super::session::Core;
+use super::session::Session;
 use crate::peer::{CallError, Source};
 use crate::wire;
 use bytes::Bytes;
@@ -20,7 +20,7 @@ pub(crate) struct CallStream {
 
 impl CallStream {
     /// The answer to request `id`; a session's can be resumed.
-    pub(crate) fn new(id: u64, reply: Reply, session: Option<Arc<Core>>) -> Self {
+    pub(crate) fn new(id: u64, reply: Reply, session: Option<Arc<Session>>) -> Self {
         let resume = session.map_or(Resume::Never, Resume::WithId);
         Self { id, events: EventStream::of(reply, resume), batch: VecDeque::new(), done: false }
     }
@@ -76,14 +76,14 @@ fn split(batch: &str, id: u64) -> VecDeque<String> {
 
 /// What a session's own stream brings.
 pub(crate) struct SessionStream {
-    core: Arc<Core>,
+    session: Arc<Session>,
     events: EventStream,
     batch: VecDeque<String>,
 }
 
 impl SessionStream {
-    pub(crate) fn new(core: Arc<Core>, events: EventStream) -> Self {
-        Self { core, events, batch: VecDeque::new() }
+    pub(crate) fn new(session: Arc<Session>, events: EventStream) -> Self {
+        Self { session, events, batch: VecDeque::new() }
     }
 
     /// Waits for the head of the upstream's answer; false when it has no such stream. Cancel safe.
@@ -98,7 +98,7 @@ impl SessionStream {
             }
             match self.events.next().await? {
                 Ok(data) => self.batch.extend(wire::split(&data).map(str::to_owned)),
-                Err(error) => tracing::warn!(upstream = self.core.name(), %error, "message left out"),
+                Err(error) => tracing::warn!(upstream = self.session.name(), %error, "message left out"),
             }
         }
     }
@@ -112,6 +112,6 @@ impl Source for SessionStream {
 
 impl Drop for SessionStream {
     fn drop(&mut self) {
-        self.core.stopped_listening();
+        self.session.stopped_listening();
     }
 }

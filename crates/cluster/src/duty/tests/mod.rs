@@ -1,5 +1,6 @@
 //! Two or three desks that speak to each other through memory: what one owner wrote is what the next goes on with.
 
+mod copies;
 mod walk;
 
 use super::desk::{Desk, Tools};
@@ -27,7 +28,6 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 /// What a node's sessions were told, and what they have.
 #[derive(Default)]
 struct Scripted {
-    lanes: Mutex<Option<Arc<Lanes>>>,
     slots: Mutex<Option<Arc<OwnSlots>>>,
     entries: Mutex<BTreeMap<Slot, Vec<CopyEntry>>>,
     in_flight: AtomicUsize,
@@ -45,10 +45,9 @@ impl Sessions for Scripted {
         self.renewed.lock().push(fence);
     }
 
-    fn tell_second(&self, slot: Slot) {
-        let (lanes, slots) = (self.lanes.lock().clone().expect("set"), self.slots.lock().clone().expect("set"));
-        let fence = slots.owned(slot).expect("it owns the slot");
-        self.snapshot(slot).iter().for_each(|entry| lanes.append(fence, entry, Confirm::nobody()));
+    fn tell_copy(&self, slot: Slot, tell: &dyn Fn(Fence, CopyEntry)) {
+        let fence = self.slots.lock().as_ref().expect("set").owned(slot).expect("it owns the slot");
+        self.snapshot(slot).into_iter().for_each(|entry| tell(fence, entry));
     }
 
     fn freeze(&self, slot: Slot) -> Vec<CopyEntry> {
@@ -140,8 +139,10 @@ impl World {
 
     /// Lets everybody look, speak and propose until nothing happens any more, at this moment.
     fn run(&mut self) {
-        let mut busy = true;
+        let (mut busy, mut turns) = (true, 0);
         while std::mem::take(&mut busy) {
+            turns += 1;
+            assert!(turns < 100, "they go on for ever");
             let table = self.registry.slot_table();
             for node in &mut self.nodes {
                 node.desk.look(&table);
@@ -230,7 +231,6 @@ fn node(run: Run, now_ms: &Arc<AtomicU64>, registry: &Arc<MemoryRegistry>, keys:
     let lanes = Arc::new(Lanes::new(clock.clone(), 300, wires.clone(), inbox.clone()));
     let held = Arc::new(Held::new(keys.clone()));
     let sessions = Arc::new(Scripted::default());
-    *sessions.lanes.lock() = Some(lanes.clone());
     *sessions.slots.lock() = Some(slots.clone());
     let listener = Arc::new(Listener {
         held: held.clone(),

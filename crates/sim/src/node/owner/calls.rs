@@ -176,7 +176,7 @@ impl Node {
         }
         let id = log.number(call.stream, fence.term);
         ctx.line(format_args!("n{} logs {piece:?} of {call} as {id}", self.id));
-        self.append(ctx, call.slot, LogEntry::Event { id, piece }, Confirm::Leave(call.stream));
+        self.append(ctx, call.slot, LogEntry::Event { call, id, piece }, Confirm::Leave(call.stream));
     }
 
     /// Sends what may leave to the node that is attached to a stream.

@@ -13,7 +13,7 @@ pub(crate) enum LogEntry {
     /// A call is about to be sent to its upstream.
     Open(Call),
     /// The next event of its stream; the last one closes it.
-    Event { id: EventId, piece: Piece },
+    Event { call: Call, id: EventId, piece: Piece },
 }
 
 #[derive(Clone, Debug)]
@@ -37,27 +37,39 @@ pub(super) struct SlotLog {
 }
 
 impl SlotLog {
+    /// Takes an entry in. A copy begins while its streams go on: what is new may come before what there was, and all of
+    /// that may come twice.
     pub(super) fn apply(&mut self, entry: &LogEntry) {
         match entry {
-            LogEntry::Open(call) => {
-                let stream = Stream {
-                    call: *call,
-                    events: Vec::new(),
-                    open: true,
-                    confirmed: 0,
-                    sent: 0,
-                    attached: None,
-                    finisher: None,
-                };
-                self.streams.insert(call.stream, stream);
-            }
-            LogEntry::Event { id, piece } => {
-                if let Some(stream) = self.streams.get_mut(&id.stream) {
-                    stream.events.push((*id, *piece));
-                    stream.open = matches!(piece, Piece::Event(_));
+            LogEntry::Open(call) => _ = self.stream(call),
+            LogEntry::Event { call, id, piece } => {
+                let stream = self.stream(call);
+                let at = stream.events.partition_point(|(kept, _)| kept.seq < id.seq);
+                if stream.events.get(at).is_none_or(|(kept, _)| kept != id) {
+                    stream.events.insert(at, (*id, *piece));
+                    stream.open &= matches!(piece, Piece::Event(_));
                 }
             }
         }
+    }
+
+    fn stream(&mut self, call: &Call) -> &mut Stream {
+        self.streams.entry(call.stream).or_insert_with(|| Stream {
+            call: *call,
+            events: Vec::new(),
+            open: true,
+            confirmed: 0,
+            sent: 0,
+            attached: None,
+            finisher: None,
+        })
+    }
+
+    /// Whether a later event of the same stream is here already.
+    pub(super) fn is_ahead_of(&self, entry: &LogEntry) -> bool {
+        let LogEntry::Event { id, .. } = entry else { return false };
+        let last = self.streams.get(&id.stream).and_then(|stream| stream.events.last());
+        last.is_some_and(|(last, _)| last.seq > id.seq)
     }
 
     /// The next event of a stream in a term.
@@ -66,13 +78,11 @@ impl SlotLog {
         EventId { stream: call, term, seq }
     }
 
-    /// Everything, as entries.
-    pub(super) fn entries(&self) -> Vec<LogEntry> {
-        let of = |stream: &Stream| {
-            let events = stream.events.iter().map(|(id, piece)| LogEntry::Event { id: *id, piece: *piece });
-            std::iter::once(LogEntry::Open(stream.call)).chain(events).collect::<Vec<_>>()
-        };
-        self.streams.values().flat_map(of).collect()
+    /// All of one stream, as entries.
+    pub(super) fn entries(&self, stream: StreamId) -> Vec<LogEntry> {
+        let Some(Stream { call, events, .. }) = self.streams.get(&stream) else { return Vec::new() };
+        let events = events.iter().map(|(id, piece)| LogEntry::Event { call: *call, id: *id, piece: *piece });
+        std::iter::once(LogEntry::Open(*call)).chain(events).collect()
     }
 
     pub(super) fn holds(&self, event: &EventId) -> bool {

@@ -11,6 +11,7 @@ use enfilade_registry::copy::{CopyReceiver, CopySender, Lane};
 use enfilade_registry::duty::{Duty, DutyAction, DutyEvent, Holds};
 use enfilade_registry::{Fence, MoveId, NotServed, Origin, Run, Slot, SlotTable, Term, Timing};
 
+use self::copies::Telling;
 use self::finish::Finishing;
 pub(crate) use self::log::LogEntry;
 use self::log::SlotLog;
@@ -76,6 +77,7 @@ struct Held {
     target: (CopyReceiver, SlotLog),
     to_second: Option<Sender>,
     to_target: Option<Sender>,
+    telling: BTreeMap<Lane, Telling>,
     loading: Option<Term>,
     queue: Vec<Queued>,
     /// Calls admitted, by their number: who asked.
@@ -103,6 +105,7 @@ impl Held {
             target: (CopyReceiver::new(slot), SlotLog::default()),
             to_second: None,
             to_target: None,
+            telling: BTreeMap::new(),
             loading: None,
             queue: Vec::new(),
             asked: BTreeMap::new(),
@@ -255,7 +258,7 @@ impl Node {
                 let mut log = std::mem::take(&mut held.second.1).take_over(None);
                 for call in log.open() {
                     let id = log.number(call.stream, fence.term);
-                    log.apply(&LogEntry::Event { id, piece: Piece::Unknown });
+                    log.apply(&LogEntry::Event { call, id, piece: Piece::Unknown });
                 }
                 log.take_over(None)
             }
