@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
 use crate::load::Load;
+use crate::plan::Matrix;
 use crate::wire::Era;
 
 /// Measures the gateway's CPU per call beside nginx, in one run.
@@ -54,24 +55,9 @@ pub(crate) struct RunOptions {
     /// the gateway's runtime takes.
     #[arg(long, default_value_t = 0)]
     pub(crate) nginx_workers: usize,
-    /// Longest measured interval of one cell.
-    #[arg(long, default_value_t = 3.0)]
-    pub(crate) seconds: f64,
-    /// A cell also ends after this many measured calls.
-    #[arg(long, default_value_t = 30_000)]
-    pub(crate) calls_max: u64,
-    /// Unmeasured load before each cell.
-    #[arg(long, default_value_t = 300)]
-    pub(crate) warmup_ms: u64,
-    /// How often each cell is measured; the medians over rounds count.
-    #[arg(long, default_value_t = 5)]
-    pub(crate) rounds: u32,
-    /// Connection counts.
-    #[arg(long, value_delimiter = ',', default_values_t = [1, 32, 256])]
-    pub(crate) connections: Vec<usize>,
-    /// Payload sizes in bytes, of the argument and of the echoed text.
-    #[arg(long, value_delimiter = ',', default_values_t = [200, 10_240])]
-    pub(crate) payloads: Vec<usize>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) matrix: Matrix,
     /// Client eras.
     #[arg(long, value_delimiter = ',', value_enum, default_values_t = [Era::Legacy, Era::Modern])]
     pub(crate) eras: Vec<Era>,
@@ -95,24 +81,9 @@ pub(crate) struct ForwardedOptions {
     #[arg(long)]
     #[serde(serialize_with = "required_file_name")]
     pub(crate) gateway: PathBuf,
-    /// Longest measured interval of one cell.
-    #[arg(long, default_value_t = 3.0)]
-    pub(crate) seconds: f64,
-    /// A cell also ends after this many measured calls.
-    #[arg(long, default_value_t = 30_000)]
-    pub(crate) calls_max: u64,
-    /// Unmeasured load before each cell.
-    #[arg(long, default_value_t = 300)]
-    pub(crate) warmup_ms: u64,
-    /// How often each cell is measured; the medians over rounds count.
-    #[arg(long, default_value_t = 5)]
-    pub(crate) rounds: u32,
-    /// Connection counts.
-    #[arg(long, value_delimiter = ',', default_values_t = [1, 32, 256])]
-    pub(crate) connections: Vec<usize>,
-    /// Payload sizes in bytes, of the argument and of the echoed text.
-    #[arg(long, value_delimiter = ',', default_values_t = [200, 10_240])]
-    pub(crate) payloads: Vec<usize>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) matrix: Matrix,
     /// Fail when the median ratio forwarded/local of any cell is above this.
     #[arg(long)]
     pub(crate) ratio_max: Option<f64>,
@@ -188,7 +159,7 @@ pub(crate) struct SessionsOptions {
     #[arg(long, default_value_t = 200_000)]
     pub(crate) memory_sessions: u64,
     /// Sessions that are created after those and used for one call each, to see what a used one takes; 0 for none.
-    #[arg(long, default_value_t = 20_000)]
+    #[arg(long, default_value_t = 60_000)]
     pub(crate) used_sessions: u64,
     /// Connections, spread over the nodes.
     #[arg(long, default_value_t = 256)]

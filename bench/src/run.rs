@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::cli::{Pin, RunOptions};
 use crate::environment::Environment;
-use crate::load::{Load, OPENED_WITHIN_MS, Place};
+use crate::load::{Load, Place};
 use crate::plan::{self, Cell, Via};
 use crate::process::{Cores, Server, TempDir};
 use crate::proxies::{self, Proxy};
@@ -47,9 +47,7 @@ pub(crate) async fn run(options: &RunOptions) -> Result<bool> {
 }
 
 fn check(options: &RunOptions) -> Result<()> {
-    ensure!(options.rounds > 0 && options.calls_max > 0, "a run needs rounds and calls");
-    ensure!(options.seconds.is_finite() && options.seconds > 0.0, "--seconds must be above 0");
-    ensure!(!options.connections.contains(&0) && !options.payloads.contains(&0), "0 is no connection count or payload");
+    options.matrix.check()?;
     if let Some(gateway) = options.gateway.as_deref() {
         ensure!(gateway.is_file(), "no gateway binary at {}", gateway.display());
     }
@@ -76,8 +74,8 @@ impl<'a> Bench<'a> {
     /// All cells of one era. The gateway is started for each era, because its upstream's era is configured.
     async fn measure_era(&mut self, era: Era, measured: &mut Vec<Measured>) -> Result<()> {
         let mut gateway = self.start_gateway(era).await?;
-        for round in 0..self.options.rounds {
-            for cell in plan::cells(self.options, era) {
+        for round in 0..self.options.matrix.rounds {
+            for cell in plan::cells(&self.options.matrix, era) {
                 for via in plan::order(round, gateway.is_some()) {
                     let sample = self.measure(cell, via, gateway.as_ref()).await?;
                     progress(cell, via, round, &sample);
@@ -113,22 +111,11 @@ impl<'a> Bench<'a> {
             (Via::Nginx, _) => (&self.nginx.server, &self.nginx.pids),
             (Via::Direct, _) => (&self.upstream, &[]),
         };
-        let options = self.options;
-        let load = Load {
-            places: vec![Place::alone(server.endpoint.address)],
-            path: server.endpoint.path.clone(),
-            era: cell.era,
-            connections: cell.connections,
-            payload: cell.payload,
-            seconds: options.seconds,
-            calls_max: options.calls_max,
-            opened_within_ms: OPENED_WITHIN_MS,
-            warmup_ms: options.warmup_ms,
-            calls_per_second: None,
-            proxy_pids: pids.to_vec(),
-            upstream_pids: vec![self.upstream.process.pid()],
-        };
-        load.sample(load_cores(options)).await
+        let Cell { era, payload, connections } = cell;
+        let (places, path) = (vec![Place::alone(server.endpoint.address)], &server.endpoint.path);
+        let load = self.options.matrix.load((payload, connections), places, path, &self.upstream);
+        let load = Load { era, proxy_pids: pids.to_vec(), ..load };
+        load.sample(load_cores(self.options)).await
     }
 
     async fn stop(self) -> Result<()> {

@@ -88,6 +88,9 @@ pub(crate) struct RunOptions {
     /// Processes of this machine whose memory and CPU are shown, as NAME=PID.
     #[arg(long = "pid", value_name = "NAME=PID", value_parser = named_pid)]
     pub(crate) pids: Vec<(String, i32)>,
+    /// Where one of these nodes tells what it counts (the key `health` of its configuration): its tasks are shown, too.
+    #[arg(long = "health", value_name = "NAME=ADDR:PORT", value_parser = named_address)]
+    pub(crate) health: Vec<(String, SocketAddr)>,
     #[command(flatten)]
     pub(crate) common: Common,
 }
@@ -155,4 +158,9 @@ pub(crate) struct WorkerOptions {
 fn named_pid(text: &str) -> Result<(String, i32), String> {
     let (name, pid) = text.split_once('=').ok_or("it is not NAME=PID")?;
     Ok((name.to_owned(), pid.parse().map_err(|_| format!("{pid} is not a process id"))?))
+}
+
+fn named_address(text: &str) -> Result<(String, SocketAddr), String> {
+    let (name, address) = text.split_once('=').ok_or("it is not NAME=ADDR:PORT")?;
+    Ok((name.to_owned(), address.parse().map_err(|_| format!("{address} is not an address and a port"))?))
 }

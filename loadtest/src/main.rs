@@ -13,15 +13,14 @@ mod http;
 mod limits;
 mod local;
 mod outcome;
-mod process;
 mod report;
 mod run;
 mod scenario;
 mod schedule;
 mod tally;
+mod tasks;
 mod timeline;
 mod upstream;
-mod usage;
 mod wire;
 mod worker;
 

@@ -2,9 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use enfilade_process::Process;
 use tokio::process::Command;
 use tokio::sync::mpsc;
 use tokio::task::spawn_local;
@@ -13,10 +14,12 @@ use crate::cli::RunOptions;
 use crate::conductor::{self, FAULTS_MAX, Hands, Setup, Told};
 use crate::coordinator;
 use crate::limits::{self, Size};
-use crate::process::Process;
 use crate::report::{self, Verdict};
 use crate::scenario::{Fault, FaultKind, Scenario};
 use crate::timeline::{Ended, Part, Watched};
+
+/// Longest time for a worker to end that has said all that it has to say.
+const ENDED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Worker processes of this machine.
 pub(crate) struct Workers(Vec<(String, Process)>);
@@ -55,9 +58,11 @@ impl Workers {
         Ok(())
     }
 
+    /// Waits for their ends, which come by themselves.
     pub(crate) async fn end(self) -> Result<()> {
-        for (_, process) in self.0 {
-            process.end().await?;
+        for (name, mut process) in self.0 {
+            let status = process.ended(ENDED_WITHIN).await?;
+            ensure!(status.success(), "worker {name} ended with {status}");
         }
         Ok(())
     }
@@ -79,8 +84,7 @@ pub(crate) async fn run(options: &RunOptions) -> Result<Verdict> {
     let here = if options.external { 0 } else { count };
     eprintln!("workers connect to {address}");
     let mut workers = Workers::start(&own, reached(address), here, logs.path(), |_| None)?;
-    let named = |(name, pid): &(String, i32)| Watched { name: name.clone(), part: Part::Node, pid: *pid };
-    let watched: Vec<Watched> = options.pids.iter().map(named).collect();
+    let watched = watched(options)?;
     let (hands, done) = commands();
     let done = spawn_local(done);
     let targets = options.targets.clone();
@@ -89,11 +93,22 @@ pub(crate) async fn run(options: &RunOptions) -> Result<Verdict> {
     workers.check_after(&led)?;
     let seen = led?;
     done.await.context("the commands are gone")?;
-    workers.end().await?;
     // Somebody who names processes of this machine says that the gateway is here.
     let report = report::build(scenario, seen, Ended::default(), !options.pids.is_empty());
     report.write(&options.common.out)?;
+    workers.end().await?;
     Ok(report.verdict)
+}
+
+fn watched(options: &RunOptions) -> Result<Vec<Watched>> {
+    let of = |name: &str| options.health.iter().find(|(known, _)| known == name).map(|(_, address)| *address);
+    let named =
+        |(name, pid): &(String, i32)| Watched { name: name.clone(), part: Part::Node, pid: *pid, health: of(name) };
+    let watched: Vec<Watched> = options.pids.iter().map(named).collect();
+    for (name, _) in &options.health {
+        ensure!(watched.iter().any(|one| one.name == *name), "--health {name}: there is no --pid {name}");
+    }
+    Ok(watched)
 }
 
 /// Where workers of this machine find a coordinator that listens everywhere.

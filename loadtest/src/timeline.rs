@@ -1,18 +1,20 @@
 //! Everything that was seen in a run, second by second: what workers counted, what happened, what processes used.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::Duration;
 
+use enfilade_process::{CpuTime, MachineTime, descriptors, resident_bytes, threads};
 use serde::{Deserialize, Serialize};
 
 use crate::proto::Gauges;
 use crate::scenario::FaultKind;
 use crate::tally::Tally;
-use crate::usage::{Machine, Usage, descriptors};
+use crate::tasks::Tasks;
 
-/// Descriptors are counted only so often: it takes time.
-const DESCRIPTORS_EVERY: u32 = 10;
+/// Descriptors and tasks are counted only so often, in samples: it takes time.
+const COUNTED_EVERY: u32 = 10;
 
 /// What a process is in the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +32,8 @@ pub(crate) struct Watched {
     pub(crate) name: String,
     pub(crate) part: Part,
     pub(crate) pid: i32,
+    /// Where it tells what it counts, if it does.
+    pub(crate) health: Option<SocketAddr>,
 }
 
 /// What it used, from second to second.
@@ -43,7 +47,7 @@ pub(crate) struct ProcessUsage {
 }
 
 /// One look at a process.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Sample {
     pub(crate) second: f64,
     pub(crate) memory_bytes: u64,
@@ -53,6 +57,9 @@ pub(crate) struct Sample {
     pub(crate) descriptors: Option<u64>,
     #[serde(default)]
     pub(crate) threads: u64,
+    /// Tasks of all its runtimes, by its own account.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tasks: Option<u64>,
 }
 
 /// A part of a run with overload, at a rate of its own.
@@ -154,8 +161,9 @@ pub(crate) struct Timeline {
     pub(crate) stages: Vec<Stage>,
     pub(crate) peak: Option<f64>,
     gauges: BTreeMap<usize, Gauges>,
-    machine: Machine,
+    machine: Option<MachineTime>,
     samples: u32,
+    tasks: Tasks,
 }
 
 /// Examples that are kept of each kind.
@@ -165,9 +173,9 @@ impl Timeline {
     /// Takes the newest gauges of a worker.
     pub(crate) fn gauge(&mut self, worker: usize, name: &str, gauges: Gauges) {
         let cpu = Duration::from_micros(gauges.cpu_us);
+        let Gauges { second, memory_bytes, .. } = gauges;
         // A worker is one thread.
-        let usage = Usage { memory_bytes: gauges.memory_bytes, cpu, threads: 1 };
-        self.process(name, Part::Worker).look(gauges.second, usage, None);
+        self.process(name, Part::Worker).look(cpu, Sample { second, memory_bytes, threads: 1, ..Sample::default() });
         self.gauges.insert(worker, gauges);
     }
 
@@ -197,17 +205,26 @@ impl Timeline {
     pub(crate) fn sample(&mut self, now: f64, watched: &[Watched]) {
         let second = now as u32;
         self.states.insert(second, self.state());
-        let machine = Machine::now();
-        if self.machine != Machine::default() {
-            self.busy.insert(second, machine.busy_since(self.machine));
+        let machine = MachineTime::now().ok();
+        if let (Some(now), Some(then)) = (machine, self.machine) {
+            self.busy.insert(second, now.since(then).busy_share());
         }
         self.machine = machine;
-        let with_descriptors = self.samples.is_multiple_of(DESCRIPTORS_EVERY);
+        while let Some((name, tasks)) = self.tasks.told() {
+            // Of the sample before, with which it was asked.
+            if let Some(sample) = self.process(&name, Part::Node).samples.last_mut() {
+                sample.tasks = Some(tasks);
+            }
+        }
+        let is_counted = self.samples.is_multiple_of(COUNTED_EVERY);
         self.samples += 1;
         for one in watched {
-            let Some(usage) = Usage::of(one.pid) else { continue };
-            let descriptors = with_descriptors.then(|| descriptors(one.pid));
-            self.process(&one.name, one.part).look(now, usage, descriptors);
+            // What is gone is not looked at.
+            let Some((cpu, sample)) = look(now, one.pid, is_counted) else { continue };
+            self.process(&one.name, one.part).look(cpu, sample);
+        }
+        if is_counted {
+            self.tasks.ask(watched);
         }
     }
 
@@ -227,13 +244,20 @@ impl ProcessUsage {
         ProcessUsage { name: name.to_owned(), part, samples, last: None }
     }
 
-    fn look(&mut self, now: f64, usage: Usage, descriptors: Option<u64>) {
-        let cpu = usage.cpu.as_secs_f64();
+    /// Takes a sample, and what CPU was used until then.
+    fn look(&mut self, cpu: Duration, sample: Sample) {
+        let (now, cpu) = (sample.second, cpu.as_secs_f64());
         let cores = match self.last.replace((now, cpu)) {
             Some((then, before)) if now > then => (cpu - before) / (now - then),
             _ => 0.0,
         };
-        let Usage { memory_bytes, threads, .. } = usage;
-        self.samples.push(Sample { second: now, memory_bytes, cores, descriptors, threads });
+        self.samples.push(Sample { cores, ..sample });
     }
+}
+
+fn look(second: f64, pid: i32, is_counted: bool) -> Option<(Duration, Sample)> {
+    let cpu = CpuTime::of(&[pid]).ok()?.clock;
+    let (memory_bytes, threads) = (resident_bytes(pid).ok()?, threads(pid).ok()?);
+    let descriptors = if is_counted { descriptors(pid).ok() } else { None };
+    Some((cpu, Sample { second, memory_bytes, descriptors, threads, ..Sample::default() }))
 }

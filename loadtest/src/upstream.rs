@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
+use enfilade_process::parent_gone;
 use futures::stream::{self, StreamExt};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, Limited, StreamBody};
@@ -61,7 +62,10 @@ pub(crate) async fn serve(listen: SocketAddr, with_parent: bool) -> Result<()> {
             }
         }
     });
-    crate::process::parent_gone(with_parent).await;
+    if !with_parent {
+        return std::future::pending().await;
+    }
+    parent_gone().await;
     Ok(())
 }
 

@@ -6,16 +6,15 @@ mod report;
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use serde::Serialize;
 
 use crate::cli::ForwardedOptions;
 use crate::cluster::{Cluster, Net, Setup, Way};
 use crate::environment::Environment;
-use crate::load::{Load, OPENED_WITHIN_MS};
+use crate::load::Load;
 use crate::process::{Cores, Server, TempDir};
 use crate::result_file;
-use crate::wire::Era;
 use report::Report;
 
 const NODES: usize = 3;
@@ -49,7 +48,7 @@ struct Measured {
 
 /// Runs everything; true when the run is good.
 pub(crate) async fn run(options: &ForwardedOptions) -> Result<bool> {
-    ensure!(options.rounds > 0 && options.calls_max > 0, "a run needs rounds and calls");
+    options.matrix.check()?;
     let environment = Environment::read("nginx".as_ref(), Some(&options.gateway)).await;
     let folder = TempDir::new()?;
     let data = folder.path().join("data");
@@ -58,7 +57,7 @@ pub(crate) async fn run(options: &ForwardedOptions) -> Result<bool> {
     let mut cluster = Cluster::start(setup, NODES).await?;
     let cells = cells(options);
     let mut measured = Vec::new();
-    for round in 0..options.rounds {
+    for round in 0..options.matrix.rounds {
         for &cell in &cells {
             // They change places every round, so that a drift of the machine favours neither.
             let ways = if round % 2 == 0 { [Way::Local, Way::Forwarded] } else { [Way::Forwarded, Way::Local] };
@@ -83,9 +82,8 @@ pub(crate) async fn run(options: &ForwardedOptions) -> Result<bool> {
 }
 
 fn cells(options: &ForwardedOptions) -> Vec<Cell> {
-    let busy = options.payloads.iter().flat_map(|&payload| {
-        options.connections.iter().map(move |&connections| Cell { payload, connections, calls_per_second: None })
-    });
+    let pairs = options.matrix.pairs();
+    let busy = pairs.map(|(payload, connections)| Cell { payload, connections, calls_per_second: None });
     busy.chain([CALM]).collect()
 }
 
@@ -100,18 +98,8 @@ fn progress(one: &Measured) {
 
 /// The generator of one cell. Its sessions are the second node's; they are used there or at the first.
 fn load(cluster: &Cluster, upstream: &Server, options: &ForwardedOptions, cell: Cell, way: Way) -> Load {
-    Load {
-        places: vec![cluster.place(if way == Way::Local { 1 } else { 0 }, 1)],
-        path: cluster.path().to_owned(),
-        era: Era::Legacy,
-        connections: cell.connections,
-        payload: cell.payload,
-        seconds: options.seconds,
-        calls_max: options.calls_max,
-        opened_within_ms: OPENED_WITHIN_MS,
-        warmup_ms: options.warmup_ms,
-        calls_per_second: cell.calls_per_second,
-        proxy_pids: cluster.pids.clone(),
-        upstream_pids: vec![upstream.process.pid()],
-    }
+    let Cell { payload, connections, calls_per_second } = cell;
+    let places = vec![cluster.place(if way == Way::Local { 1 } else { 0 }, 1)];
+    let load = options.matrix.load((payload, connections), places, cluster.path(), upstream);
+    Load { calls_per_second, proxy_pids: cluster.pids.clone(), ..load }
 }

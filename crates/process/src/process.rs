@@ -195,6 +195,16 @@ impl Process {
         self.ended(END_WITHIN).await
     }
 
+    /// Ends it at once (SIGKILL), and waits.
+    ///
+    /// # Errors
+    /// It has ended before.
+    pub async fn kill(mut self) -> Result<ExitStatus, Failure> {
+        self.check_alive()?;
+        self.signal(Signal::SIGKILL)?;
+        self.ended(END_WITHIN).await
+    }
+
     /// Asks it to end, and again `after` that, when it has not ended yet: then it waits for nothing any more. Returns how
     /// long that took.
     ///
@@ -256,6 +266,7 @@ async fn listen(stdout: ChildStdout, said: watch::Sender<Said>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::process::ExitStatusExt;
     use std::sync::atomic::{AtomicU32, Ordering};
 
     fn shell(script: &str) -> (Process, PathBuf) {
@@ -287,6 +298,19 @@ mod tests {
         assert_eq!(process.ended(END_WITHIN).await.expect("ended").code(), Some(3));
         assert!(process.check_alive().is_err() && process.signal(Signal::SIGTERM).is_err());
         std::fs::remove_file(log).expect("its log");
+    }
+
+    #[tokio::test]
+    async fn killed_it_has_no_say() {
+        let (mut process, log) = shell("trap '' TERM; echo ready a; while :; do read line; done");
+        process.said("endpoint", |said| said.first("ready").is_some()).await.expect("said");
+        process.signal(Signal::SIGTERM).expect("sent");
+        let status = process.kill().await.expect("ended");
+        assert_eq!(status.signal(), Some(Signal::SIGKILL as i32));
+        let (mut process, other) = shell("exit 0");
+        process.ended(END_WITHIN).await.expect("ended");
+        assert!(process.kill().await.is_err(), "it has ended before");
+        std::fs::remove_file(log).and_then(|()| std::fs::remove_file(other)).expect("their logs");
     }
 
     #[tokio::test]

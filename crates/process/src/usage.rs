@@ -65,6 +65,15 @@ impl MachineTime {
         Self::parse(&fs::read_to_string("/proc/stat")?).ok_or_else(|| io::Error::other("unexpected /proc/stat"))
     }
 
+    /// The share of all cores' time that was not idle: what was stolen was wanted.
+    #[must_use]
+    pub fn busy_share(self) -> f64 {
+        let used = self.busy + self.stolen;
+        let all = used + self.idle;
+        // Whole numbers, so that what reads as 0.965 is that and nothing beside it.
+        if all.is_zero() { 0.0 } else { used.as_nanos() as f64 / all.as_nanos() as f64 }
+    }
+
     /// What was used since `earlier`.
     #[must_use]
     pub fn since(self, earlier: Self) -> Self {
@@ -92,6 +101,14 @@ impl MachineTime {
 /// It is gone.
 pub fn resident_bytes(pid: i32) -> io::Result<u64> {
     resident(&read(pid, "status")?).ok_or_else(|| unexpected(pid, "status"))
+}
+
+/// Threads of a process.
+///
+/// # Errors
+/// It is gone.
+pub fn threads(pid: i32) -> io::Result<u64> {
+    number(&read(pid, "status")?, "Threads:", "").ok_or_else(|| unexpected(pid, "status"))
 }
 
 /// Descriptors that a process holds. Costs some time per descriptor.
@@ -137,8 +154,13 @@ fn ticks_time(ticks: u64) -> Duration {
 }
 
 fn resident(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|kib| kib << 10)
+    number(status, "VmRSS:", " kB").map(|kib| kib << 10)
+}
+
+/// The number of a line, with what stands before and behind it.
+fn number(status: &str, name: &str, unit: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    line.trim().strip_suffix(unit)?.trim().parse().ok()
 }
 
 /// Parent, utime and stime. The command's name may hold blanks and brackets, so fields are counted from its end.
@@ -157,7 +179,8 @@ mod tests {
         let stat = "42 (a) b (c)) S 7 1 1 0 -1 4194304 1 2 3 4 150 25 0 0 20 0 1 0 1";
         assert_eq!(stat_fields(stat), Some([7, 150, 25]));
         assert_eq!(stat_fields("42 (short) S 7"), None);
-        assert_eq!(resident("Name:\tx\nVmRSS:\t    2048 kB\nThreads: 1\n"), Some(2 << 20));
+        let status = "Name:\tx\nVmRSS:\t    2048 kB\nThreads:\t7\n";
+        assert_eq!((resident(status), number(status, "Threads:", "")), (Some(2 << 20), Some(7)));
     }
 
     #[test]
@@ -166,13 +189,22 @@ mod tests {
         let millis = [time.busy, time.idle, time.stolen].map(|time| time.as_millis());
         assert_eq!(millis, [150, 10_500, 70]);
         assert!(MachineTime::parse("intr 1 2").is_none());
+        let later = MachineTime::parse("cpu  31 2 3 1060 50 4 5 17 0 0\n").expect("parse");
+        assert_eq!(later.since(time).busy_share().to_string(), "0.4");
+        let most = MachineTime {
+            busy: Duration::from_millis(1_970),
+            idle: Duration::from_millis(30),
+            ..MachineTime::default()
+        };
+        assert_eq!(most.busy_share().to_string(), "0.965");
+        assert!(time.since(time).busy_share().abs() < 1e-9, "of no time");
     }
 
     #[test]
-    fn this_process_has_memory_and_descriptors() {
+    fn this_process_has_memory_and_descriptors_and_threads() {
         let pid = nix::unistd::getpid().as_raw();
         assert!(resident_bytes(pid).expect("memory") > 100_000);
-        assert!(descriptors(pid).expect("descriptors") > 2);
+        assert!(descriptors(pid).expect("descriptors") > 2 && threads(pid).expect("threads") > 0);
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! Nodes as processes of this machine, each at an address of its own in 127.0.0.0/8, so that each has all ports.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
+use enfilade_process::{Process, Said};
 use serde_json::{Map, Value, json};
 use tokio::process::Command;
 
 use super::cgroup::{Bounds, Counted, Group, Groups};
-use crate::process::{Process, Said};
 use crate::timeline::{Ended, Held, Part, Watched};
 
 /// Voters of the registry; further nodes only own sessions and take clients.
@@ -20,6 +21,7 @@ struct Node {
     process: Process,
     url: String,
     gossip: String,
+    health: Option<SocketAddr>,
 }
 
 /// The nodes that run.
@@ -98,10 +100,14 @@ impl Cluster {
     pub(super) async fn end(mut self) -> Result<Ended> {
         let mut died = Vec::new();
         for mut node in std::mem::take(&mut self.nodes) {
-            if node.process.has_ended()? {
-                died.push(node.name);
-            } else {
-                node.process.kill().await?;
+            match node.process.check_alive() {
+                Ok(()) => {
+                    node.process.kill().await?;
+                }
+                Err(failure) => {
+                    eprintln!("{failure}");
+                    died.push(node.name);
+                }
             }
         }
         let Bounds { cpu_max, memory_max } = self.bounds;
@@ -126,13 +132,16 @@ impl Cluster {
         if let Some(groups) = &self.groups {
             self.held.push((name.clone(), groups.hold(&name, process.pid())?));
         }
-        let said = process.said("addresses", |said: &Said| said.link.is_some() && said.gossip.is_some()).await?;
-        let gossip = said.gossip.context("no address")?;
-        Ok(Node { name, process, url: String::new(), gossip })
+        let enough = |said: &Said| ["health", "link", "gossip"].iter().all(|word| said.first(word).is_some());
+        let said = process.said("addresses", enough).await?;
+        let gossip = said.first("gossip").context("no address")?.to_owned();
+        let health = said.first("health").and_then(|address| address.parse().ok());
+        Ok(Node { name, process, url: String::new(), gossip, health })
     }
 
     async fn ready(&mut self, mut node: Node) -> Result<()> {
-        node.url = node.process.said("endpoint", |said| said.url.is_some()).await?.url.context("no endpoint")?;
+        let said = node.process.said("endpoint", |said| said.first("ready").is_some()).await?;
+        said.first("ready").context("no endpoint")?.clone_into(&mut node.url);
         self.nodes.push(node);
         Ok(())
     }
@@ -146,6 +155,7 @@ impl Cluster {
         };
         let mut configuration = json!({
             "listen": [{"address": address}],
+            "health": address,
             "data_dir": self.dir.join(name),
             "upstreams": [{
                 "name": "load", "url": self.upstream, "era": "legacy", "sessions": "shared", "calls_max": CALLS_MAX,
@@ -171,7 +181,7 @@ impl Cluster {
 
 impl Node {
     fn watched(&self) -> Watched {
-        Watched { name: self.name.clone(), part: Part::Node, pid: self.process.pid() }
+        Watched { name: self.name.clone(), part: Part::Node, pid: self.process.pid(), health: self.health }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use tokio::sync::mpsc;
 
 use super::cluster::Cluster;
@@ -42,9 +42,10 @@ async fn perform(cluster: &mut Cluster, told: &mut Told) -> Result<()> {
         }
         FaultKind::StopNode => {
             let (name, process) = cluster.take()?;
-            process.end().await?;
-            told.text = format!("{name} stopped in order");
             told.targets = Some(cluster.urls());
+            let status = process.end().await?;
+            ensure!(status.success(), "{name} ended with {status}");
+            told.text = format!("{name} stopped in order");
         }
         FaultKind::AddNode => {
             let (name, watched) = cluster.add().await?;

@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
+use enfilade_process::Process;
 use tokio::process::Command;
 use tokio::task::spawn_local;
 
@@ -17,7 +18,6 @@ use crate::coordinator;
 use crate::limits::{self, Host, Size};
 use crate::local::cgroup::Bounds;
 use crate::local::cluster::Cluster;
-use crate::process::Process;
 use crate::report::{self, Verdict};
 use crate::run::Workers;
 use crate::scenario::Scenario;
@@ -72,7 +72,8 @@ async fn carry_out(options: &LocalOptions, scenario: Scenario, size: Size) -> Re
     let mut command = Command::new(&own);
     command.args(["upstream", "--with-parent"]);
     let mut upstream = Process::start("upstream", command, &dir.join("upstream.log"))?;
-    let url = upstream.said("endpoint", |said| said.url.is_some()).await?.url.context("no endpoint")?;
+    let said = upstream.said("endpoint", |said| said.first("ready").is_some()).await?;
+    let url = said.first("ready").context("no endpoint")?.to_owned();
     let bounds = Bounds { cpu_max: scenario.local.cpu_max, memory_max: scenario.local.memory_max };
     let more = scenario.local.gateway.clone();
     let mut cluster = Cluster::new(gateway(options)?, dir.clone(), url, options.node_log.clone(), bounds, more)?;
@@ -81,7 +82,7 @@ async fn carry_out(options: &LocalOptions, scenario: Scenario, size: Size) -> Re
     let (address, heard) = coordinator::start("127.0.0.1:0".parse()?).await?;
     let mut workers = Workers::start(&own, address, usize::try_from(size.workers)?, &dir, source)?;
     let mut watched = cluster.watched();
-    watched.push(Watched { name: "upstream".to_owned(), part: Part::Upstream, pid: upstream.pid() });
+    watched.push(Watched { name: "upstream".to_owned(), part: Part::Upstream, pid: upstream.pid(), health: None });
     let targets = cluster.urls();
     let (hands, done) = hands::of(cluster);
     let done = spawn_local(done);
@@ -90,11 +91,10 @@ async fn carry_out(options: &LocalOptions, scenario: Scenario, size: Size) -> Re
     workers.check_after(&led)?;
     let seen = led?;
     let cluster = done.await.context("the nodes are gone")?;
-    workers.end().await?;
-    let ended = cluster.end().await?;
-    upstream.end().await?;
-    let report = report::build(scenario, seen, ended, true);
+    let report = report::build(scenario, seen, cluster.end().await?, true);
     report.write(&options.common.out)?;
+    workers.end().await?;
+    upstream.end().await?;
     Ok(report.verdict)
 }
 

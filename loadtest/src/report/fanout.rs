@@ -120,10 +120,9 @@ mod tests {
             };
             let sample = |second: u32| Sample {
                 second: f64::from(second) + 0.05,
-                memory_bytes: 0,
                 cores: cores(second),
-                descriptors: None,
                 threads: 1,
+                ..Sample::default()
             };
             ProcessUsage::made_of(name, Part::Node, (0..30).map(sample).collect())
         };

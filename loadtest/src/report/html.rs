@@ -175,18 +175,19 @@ fn of_seconds(report: &Report) -> Vec<Plot<'static>> {
 }
 
 fn of_processes(report: &Report) -> Vec<Plot<'static>> {
-    let of = |part: Part, value: fn(&Sample) -> f64| -> Vec<Line> {
+    let of = |part: Part, value: fn(&Sample) -> Option<f64>| -> Vec<Line> {
         let those = report.processes.iter().filter(|process| process.part == part);
-        let line = |process: &ProcessUsage| Line {
-            name: process.name.clone(),
-            points: process.samples.iter().skip(1).map(|sample| (sample.second, value(sample))).collect(),
-            is_broad: false,
+        let line = |process: &ProcessUsage| {
+            let samples = process.samples.iter().skip(1);
+            let points = samples.filter_map(|sample| Some((sample.second, value(sample)?))).collect();
+            Line { name: process.name.clone(), points, is_broad: false }
         };
         those.map(line).collect()
     };
     let plot = |title, unit, lines| Plot { title, unit, lines, is_stacked: false, is_logarithmic: false, limit: None };
-    let megabytes: fn(&Sample) -> f64 = |sample| sample.memory_bytes as f64 / 1e6;
-    let cores: fn(&Sample) -> f64 = |sample| sample.cores;
+    let megabytes: fn(&Sample) -> Option<f64> = |sample| Some(sample.memory_bytes as f64 / 1e6);
+    let cores: fn(&Sample) -> Option<f64> = |sample| Some(sample.cores);
+    let tasks: fn(&Sample) -> Option<f64> = |sample| sample.tasks.map(|count| count as f64);
     let mut others = of(Part::Upstream, cores);
     others.extend(of(Part::Worker, cores));
     others.extend(of(Part::Coordinator, cores));
@@ -194,6 +195,7 @@ fn of_processes(report: &Report) -> Vec<Plot<'static>> {
     let all = vec![
         plot("Memory of each node", "MB", of(Part::Node, megabytes)),
         plot("CPU of each node", "cores", of(Part::Node, cores)),
+        plot("Tasks of each node", "tokio tasks", of(Part::Node, tasks)),
         plot("CPU of upstream, workers and coordinator", "cores", others),
         plot("The host that the coordinator runs on", "% of all cores", host),
     ];
@@ -225,7 +227,7 @@ fn processes(out: &mut String, report: &Report) {
     if report.processes.is_empty() {
         return;
     }
-    out.push_str("<h2>Processes</h2><table><tr><th>process</th><th>memory at first, MB</th><th>most, MB</th><th>cores, mean</th><th>most</th><th>descriptors, most</th></tr>");
+    out.push_str("<h2>Processes</h2><table><tr><th>process</th><th>memory at first, MB</th><th>most, MB</th><th>cores, mean</th><th>most</th><th>descriptors, most</th><th>tasks, most</th></tr>");
     for process in &report.processes {
         let memory = |sample: &Sample| sample.memory_bytes as f64 / 1e6;
         let most = |value: &dyn Fn(&Sample) -> f64| process.samples.iter().map(value).fold(0.0, f64::max);
@@ -237,6 +239,7 @@ fn processes(out: &mut String, report: &Report) {
             format!("{mean:.2}"),
             format!("{:.2}", most(&|sample| sample.cores)),
             short(most(&|sample| sample.descriptors.unwrap_or(0) as f64)),
+            short(most(&|sample| sample.tasks.unwrap_or(0) as f64)),
         ];
         let _ = write!(out, "<tr><td>{}</td>", escape(&process.name));
         cells.iter().for_each(|cell| {

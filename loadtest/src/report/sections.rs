@@ -113,11 +113,12 @@ fn trends(trends: &[Trend]) -> Table {
             format!("{:+.3}", one.memory_mib_per_minute),
             format!("{:+.2} %", one.descriptors_drift * 100.0),
             format!("{:+.2} %", one.threads_drift * 100.0),
+            one.tasks_drift.map_or("-".to_owned(), |drift| format!("{:+.2} %", drift * 100.0)),
         ]
     };
     Table {
         title: "Trends after the warm-up".to_owned(),
-        columns: &["node", "minutes", "memory, MiB/min", "descriptors", "threads"],
+        columns: &["node", "minutes", "memory, MiB/min", "descriptors", "threads", "tasks"],
         rows: trends.iter().map(row).collect(),
     }
 }

@@ -1,4 +1,4 @@
-//! What grows while streams are held: lines through the nodes' memory, descriptors and threads. Pure.
+//! What grows while streams are held: lines through the nodes' memory, descriptors, threads and tasks. Pure.
 
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +18,9 @@ pub(crate) struct Trend {
     /// Change over all of the time, as a share of the mean.
     pub(crate) descriptors_drift: f64,
     pub(crate) threads_drift: f64,
+    /// Where the node tells them.
+    #[serde(default)]
+    pub(crate) tasks_drift: Option<f64>,
 }
 
 /// Of all nodes that were there from `from` to `until`, in seconds.
@@ -40,6 +43,7 @@ fn trend(node: &ProcessUsage, from: f64, until: f64) -> Option<Trend> {
         Line::through(samples.iter().filter_map(|sample| Some((sample.second / 60.0, value(sample)?))))
     };
     let minutes = there / 60.0;
+    let is_told = samples.iter().any(|sample| sample.tasks.is_some());
     let drift = |line: Line| if line.mean > 0.0 { line.slope * minutes / line.mean } else { 0.0 };
     Some(Trend {
         node: node.name.clone(),
@@ -47,6 +51,7 @@ fn trend(node: &ProcessUsage, from: f64, until: f64) -> Option<Trend> {
         memory_mib_per_minute: line(&|sample| Some(sample.memory_bytes as f64)).slope / f64::from(1 << 20),
         descriptors_drift: drift(line(&|sample| sample.descriptors.map(|count| count as f64))),
         threads_drift: drift(line(&|sample| Some(sample.threads as f64))),
+        tasks_drift: is_told.then(|| drift(line(&|sample| sample.tasks.map(|count| count as f64)))),
     })
 }
 
@@ -78,8 +83,9 @@ mod tests {
         let sample = |second: u32| {
             let minute = f64::from(second) / 60.0;
             let descriptors = second.is_multiple_of(10).then(|| descriptors(minute) as u64);
+            let tasks = descriptors.filter(|_| name == "n1").map(|count| count / 2);
             let memory_bytes = memory(minute) as u64;
-            Sample { second: f64::from(second), memory_bytes, cores: 0.0, descriptors, threads: 5 }
+            Sample { second: f64::from(second), memory_bytes, descriptors, threads: 5, tasks, ..Sample::default() }
         };
         ProcessUsage::made_of(name, Part::Node, (0..until).map(sample).collect())
     }
@@ -101,6 +107,8 @@ mod tests {
         assert!((one.descriptors_drift - 0.09).abs() < 0.01, "{one:?}");
         assert!(other.memory_mib_per_minute.abs() < 0.1 && other.descriptors_drift.abs() < 0.001, "{other:?}");
         assert!(one.threads_drift.abs() < 1e-9);
+        assert!(one.tasks_drift.is_some_and(|drift| (drift - 0.09).abs() < 0.01), "{one:?}");
+        assert_eq!(other.tasks_drift, None, "it does not tell them");
         assert_eq!(of(&nodes, 60.0, 70.0), [], "too short");
     }
 

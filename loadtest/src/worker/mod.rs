@@ -18,15 +18,16 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use enfilade_process::parent_gone;
 use tokio::task::spawn_local;
 
 use crate::cli::WorkerOptions;
 use crate::clock::Clock;
+use crate::limits;
 use crate::proto::{Plan, to_worker};
 use crate::worker::hold::Load;
 use crate::worker::link::Link;
 use crate::worker::shared::Shared;
-use crate::{limits, process};
 
 /// How often it says what it counted.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
@@ -36,7 +37,7 @@ pub(crate) async fn run(options: &WorkerOptions) -> Result<()> {
     limits::raise_descriptors()?;
     tokio::select! {
         done = work(options) => done,
-        () = process::parent_gone(options.with_parent) => bail!("the program that started it is gone"),
+        () = parent_gone(), if options.with_parent => bail!("the program that started it is gone"),
     }
 }
 

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use anyhow::Result;
+use enfilade_process::{CpuTime, resident_bytes};
 
 use super::pool::Pool;
 use super::sessions::{KINDS, Kind, Sessions};
@@ -16,7 +17,6 @@ use crate::proto::{Example, Gauges};
 use crate::scenario::Scenario;
 use crate::schedule::Evenly;
 use crate::tally::{Operation, Tally};
-use crate::usage::Usage;
 
 /// Examples of one report; more are not sent.
 const EXAMPLES_MAX: usize = 20;
@@ -135,15 +135,16 @@ impl Shared {
     }
 
     pub(super) fn gauges(&self) -> Gauges {
-        let usage = Usage::own();
+        let own = nix::unistd::getpid().as_raw();
+        let cpu = CpuTime::of(&[own]).unwrap_or_default().clock;
         Gauges {
             second: self.clock.now(),
             streams: self.streams.iter().map(Cell::get).collect(),
             attempted: self.attempted.get(),
             sessions: self.sessions.borrow().len() as u64,
             calls_in_flight: self.in_flight.get() as u64,
-            cpu_us: u64::try_from(usage.cpu.as_micros()).unwrap_or(u64::MAX),
-            memory_bytes: usage.memory_bytes,
+            cpu_us: u64::try_from(cpu.as_micros()).unwrap_or(u64::MAX),
+            memory_bytes: resident_bytes(own).unwrap_or(0),
         }
     }
 }

@@ -150,12 +150,18 @@ fn of_trends(trends: &[Trend], limits: &Limits) -> Vec<Check> {
     }
     if let Some(limit) = limits.drift_max {
         for (what, drift) in [
-            ("change of a node's descriptors", (|node| node.descriptors_drift) as fn(&Trend) -> f64),
-            ("change of a node's threads", |node| node.threads_drift),
+            ("change of a node's descriptors", (|node| Some(node.descriptors_drift)) as fn(&Trend) -> Option<f64>),
+            ("change of a node's threads", |node| Some(node.threads_drift)),
+            ("change of a node's tasks", |node| node.tasks_drift),
         ] {
-            let most = trends.iter().map(|node| drift(node).abs()).fold(0.0, f64::max);
-            let is_met = !trends.is_empty() && most <= limit;
-            checks.push(check(Side::Gateway, what, percent(limit), percent(most), is_met));
+            let most = trends.iter().filter_map(drift).map(f64::abs).reduce(f64::max);
+            if most.is_none() && !trends.is_empty() {
+                // No node tells it.
+                continue;
+            }
+            let (measured, is_met) =
+                (most.map_or("not known".to_owned(), percent), most.is_some_and(|most| most <= limit));
+            checks.push(check(Side::Gateway, what, percent(limit), measured, is_met));
         }
     }
     checks

@@ -116,6 +116,7 @@ fn nodes_that_end_or_grow_are_not_good_and_trends_must_be_known() {
         memory_mib_per_minute: slope,
         descriptors_drift: drift,
         threads_drift: 0.0,
+        tasks_drift: None,
     };
     let limits = Limits { memory_mib_per_minute: Some(1.0), drift_max: Some(0.02), ..Limits::default() };
     let of = |trends: Vec<Trend>| judge(&Facts { trends, ..good() }, &limits).0;
@@ -123,6 +124,9 @@ fn nodes_that_end_or_grow_are_not_good_and_trends_must_be_known() {
     assert_eq!(of(vec![trend(0.6, 0.0), trend(0.6, 0.0)]), Verdict::NotGood, "all nodes together");
     assert_eq!(of(vec![trend(0.0, -0.03)]), Verdict::NotGood);
     assert_eq!(of(Vec::new()), Verdict::NotGood);
+    let told = |drift: f64| Trend { tasks_drift: Some(drift), ..trend(0.4, 0.0) };
+    assert_eq!(of(vec![told(0.01), trend(0.4, 0.0)]), Verdict::Good);
+    assert_eq!(of(vec![told(-0.01), told(0.03)]), Verdict::NotGood, "tasks that stay");
     assert_eq!(verdict(|facts| facts.trends = vec![trend(9.0, 9.0)]), Verdict::Good, "without limits it is told only");
 
     assert_eq!(verdict(|facts| facts.died = vec!["n2".to_owned()]), Verdict::NotGood);
