@@ -112,6 +112,31 @@ async fn one_connection_too_many_is_told_so_and_a_freed_place_is_taken() {
 }
 
 #[tokio::test]
+async fn one_connection_too_many_of_an_address_is_told_so_and_others_come_in() {
+    let node = Node::start(|config| config.connections_per_address_max = Some(2)).await;
+    let host = "host: localhost\r\n";
+    let from = async |last: u8| Raw::connect_from([127, 0, 0, last], node.http1).await;
+    let (mut first, mut second) = (from(1).await, from(1).await);
+    assert_eq!(discover(&mut first, host, "").await.0, 200);
+    assert_eq!(discover(&mut second, host, "").await.0, 200);
+    let mut third = from(1).await;
+    let (head, _) = third.answer().await;
+    assert_eq!((head.status, head.get("retry-after"), head.get("connection")), (429, Some("1"), Some("close")));
+    assert!(third.is_closed().await);
+    assert_eq!(discover(&mut from(2).await, host, "").await.0, 200, "another address");
+    assert_eq!(discover(&mut first, host, "").await.0, 200, "those inside are served");
+    drop(second);
+    loop {
+        let mut raw = from(1).await;
+        raw.send("GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+        if raw.answer().await.0.status == 200 {
+            break;
+        }
+    }
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn one_request_too_many_is_told_so_and_lasting_streams_do_not_count() {
     let node = Node::start(|config| config.requests_in_flight_max = 2).await;
     let mut client = node.client(Protocol::Http2).await;

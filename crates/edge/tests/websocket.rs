@@ -28,7 +28,7 @@ async fn section_4_2_the_opening_handshake() {
     for (headers, protocol) in [
         ("", None),
         ("sec-websocket-protocol: chat, mcp\r\n", Some("mcp")),
-        ("sec-websocket-protocol: chat\r\n", None),
+        ("sec-websocket-protocol: chat\r\ncontent-length: 0\r\n", None),
         ("sec-websocket-extensions: permessage-deflate\r\norigin: http://localhost:1\r\n", None),
     ] {
         let (mut ws, head) = Ws::ask(&node, "/mcp", headers).await;
@@ -40,11 +40,20 @@ async fn section_4_2_the_opening_handshake() {
         is_served(&mut ws).await;
     }
     let good = opening("/mcp", "");
+    // Names of headers and these two values are the same in any case.
+    let shouted = good.replace("upgrade: websocket", "UPGRADE: WebSocket");
+    let mut raw = Raw::connect(node.http1).await;
+    raw.send(shouted.replace("connection: Upgrade", "Connection: keep-alive, uPGRADE")).await;
+    assert_eq!(raw.head().await.status, 101);
     for (bad, status) in [
         (good.replace("connection: Upgrade\r\n", ""), 400),
         (good.replace("sec-websocket-key", "x-key"), 400),
         (good.replace("dGhl", "d*hl"), 400),
         (good.replace("dGhl", "dGh"), 400),
+        (good.replace("\r\n\r\n", "\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"), 400),
+        (good.replace("HTTP/1.1", "HTTP/1.0"), 400),
+        (good.replace("\r\n\r\n", "\r\ncontent-length: 5\r\n\r\nhello"), 400),
+        (good.replace("\r\n\r\n", "\r\ntransfer-encoding: chunked\r\n\r\n"), 400),
         (good.replace("version: 13", "version: 8"), 426),
         (good.replace("sec-websocket-version: 13\r\n", ""), 426),
         (good.replace("/mcp", "/nothing"), 404),
@@ -66,11 +75,13 @@ async fn section_5_1_and_5_2_masks_reserved_bits_and_operations() {
     let mut ws = Ws::open(&node, "/mcp", "").await;
     ws.raw.send([FIN | TEXT, 2, b'{', b'}']).await;
     assert_eq!(ws.closed().await, Some(1002), "not masked");
-    for first in [0xc0 | TEXT, 0xa0 | TEXT, 0x90 | TEXT, 0xf0 | PING, FIN | 0x3, FIN | 0x7, FIN | 0xb, FIN | 0xf] {
+    let reserved = (0x3..=0x7).chain(0xb..=0xf).map(|operation| FIN | operation);
+    for first in [0xc0 | TEXT, 0xa0 | TEXT, 0x90 | TEXT, 0xf0 | PING, 0xc0 | CLOSE].into_iter().chain(reserved) {
         let mut ws = Ws::open(&node, "/mcp", "").await;
         ws.frame(first, "{}").await;
         assert_eq!(ws.closed().await, Some(1002), "{first:x}");
     }
+    assert_eq!(node.owner.asked(), Vec::<String>::new());
     node.stop().await;
 }
 
@@ -107,6 +118,11 @@ async fn section_5_4_fragments_with_control_frames_between_them() {
         }
         assert_eq!(ws.closed().await, Some(1002), "{frames:?}");
     }
+    // Closing is a control frame as well.
+    let mut ws = Ws::open(&node, "/mcp", "").await;
+    ws.frame(TEXT, "{").await;
+    ws.frame(FIN | CLOSE, 1000_u16.to_be_bytes()).await;
+    assert_eq!(ws.closed().await, Some(1000));
     node.stop().await;
 }
 
@@ -139,20 +155,20 @@ async fn section_5_6_binary_messages_are_refused() {
 async fn section_7_4_codes_of_clients_that_close() {
     let node = Node::start(|_| ()).await;
     let closing = |code: u16, reason: &str| [&code.to_be_bytes(), reason.as_bytes()].concat();
-    for (payload, answer) in [
+    // Their own codes come back: those that RFC 6455 and its registry have for the wire, and those of applications.
+    let known = [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 3000, 3999, 4000, 4999];
+    let unknown = [0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535];
+    let codes = known.map(|code| (closing(code, ""), Some(code)));
+    let wrong = unknown.map(|code| (closing(code, ""), Some(1002)));
+    let others = [
         (vec![], None),
-        (closing(1000, ""), Some(1000)),
         (closing(1000, "done ✓"), Some(1000)),
-        (closing(1001, "the page is left"), Some(1001)),
-        (closing(3000, ""), Some(3000)),
-        (closing(4999, ""), Some(4999)),
-        (closing(999, ""), Some(1002)),
-        (closing(1005, ""), Some(1002)),
-        (closing(1006, ""), Some(1002)),
-        (closing(1015, ""), Some(1002)),
+        (closing(1001, &"x".repeat(123)), Some(1001)),
+        (closing(1001, &"x".repeat(124)), Some(1002)),
         (vec![3], Some(1002)),
         ([&1000_u16.to_be_bytes()[..], b"\xff"].concat(), Some(1007)),
-    ] {
+    ];
+    for (payload, answer) in codes.into_iter().chain(wrong).chain(others) {
         let mut ws = Ws::open(&node, "/mcp", "").await;
         ws.frame(FIN | CLOSE, &payload).await;
         assert_eq!(ws.closed().await, answer, "{payload:?}");
@@ -174,6 +190,9 @@ async fn section_8_1_text_is_utf_8_also_where_a_fragment_ends_within_a_character
         let answer = ws.json().await;
         assert_eq!((answer["id"].as_str(), answer["result"].as_u64()), (Some("κόσμε 𝄞"), Some(text.len() as u64)));
     }
+    let ends = "\u{7f}\u{80}\u{7ff}\u{800}\u{d7ff}\u{e000}\u{fffe}\u{ffff}\u{10000}\u{10ffff}";
+    ws.text(modern("length").replace("\"id\":7", &format!("\"id\":\"{ends}\""))).await;
+    assert_eq!(ws.json().await["id"], ends);
     for bad in [&b"\xff"[..], b"\xc0\xaf", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"ab\xce", b"\xce\xba\xe1\xbd"] {
         let mut ws = Ws::open(&node, "/mcp", "").await;
         ws.text(bad).await;
@@ -184,6 +203,10 @@ async fn section_8_1_text_is_utf_8_also_where_a_fragment_ends_within_a_character
         ws.frame(FIN | CONTINUE, second).await;
         assert_eq!(ws.closed().await, Some(1007), "{bad:?} in two");
     }
+    // No end of the message has to come for it.
+    let mut ws = Ws::open(&node, "/mcp", "").await;
+    ws.frame(TEXT, b"{\"a\":\"\xff").await;
+    assert_eq!(ws.closed().await, Some(1007));
     node.stop().await;
 }
 
@@ -200,8 +223,11 @@ async fn section_10_4_the_largest_message_is_taken_and_one_byte_more_is_not() {
     }
     assert_eq!(ws.json().await["result"], MESSAGE_BYTES_MAX);
     // Refused as soon as it is known: of the first only the head has come, of the second no end.
-    ws.head(FIN | TEXT, MESSAGE_BYTES_MAX + 1).await;
-    assert_eq!(ws.closed().await, Some(1009));
+    for length in [MESSAGE_BYTES_MAX as u64 + 1, u64::from(u32::MAX) + 1, 1 << 63, u64::MAX] {
+        let mut ws = Ws::open(&node, "/mcp", "").await;
+        ws.head(FIN | TEXT, length).await;
+        assert_eq!(ws.closed().await, Some(1009), "{length}");
+    }
     let mut ws = Ws::open(&node, "/mcp", "").await;
     ws.frame(TEXT, &whole).await;
     ws.frame(CONTINUE, "x").await;

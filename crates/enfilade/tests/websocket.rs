@@ -147,3 +147,27 @@ fn a_killed_node_takes_no_session_with_it_and_a_stopped_one_says_where_to_go() {
         assert_eq!(socket.closed(), 1012);
     }
 }
+
+/// The largest message.
+const MAX: usize = 16_777_216;
+
+#[test]
+fn the_largest_message_goes_over_a_link_and_one_byte_more_closes_the_connection() {
+    let cluster = Cluster::start();
+    let session = Socket::legacy(&cluster.urls[0]).session;
+    // One owner: at one of the two, at least, the session is another node's.
+    for url in &cluster.urls[1..] {
+        let mut socket = Socket::open(url, &[("mcp-session-id", &session)]).expect("it goes on");
+        let call = |text: &str| {
+            let params = json!({"name": "everything__length", "arguments": {"text": text}});
+            json!({"jsonrpc": "2.0", "id": "big", "method": "tools/call", "params": params}).to_string()
+        };
+        let room = MAX - call("").len();
+        socket.send(&call(&"a".repeat(room)));
+        let answer = socket.until(|message| message["id"] == "big");
+        assert_eq!(text_of(&answer), Some(&*room.to_string()), "{url}");
+        socket.begin(MAX as u64 + 1);
+        assert_eq!(socket.closed(), 1009, "{url}");
+    }
+    assert_eq!(cluster.server.stop(), 0);
+}

@@ -3,6 +3,7 @@
 use super::hearing::Hearing;
 use super::token;
 use crate::connection::Edge;
+use crate::ladder;
 use crate::limit::Permit;
 use crate::service::is_batch;
 use crate::ticket::{Outcome, Reason, Ticket};
@@ -179,6 +180,10 @@ async fn one(
         *outcome = Outcome::Refused(reason);
         return Said::error(id, &why);
     }
+    if let Some(why) = request.and_then(|request| ladder::refuses(edge.figures.pressure.step(), &request.method)) {
+        *outcome = Outcome::Refused(Reason::Memory);
+        return Said::error(id, &RpcError::gateway(true, why));
+    }
     if let Some(cancelled) = cancelled(&envelope).filter(|_| !message.is_cancel_checked) {
         return Said::Cancel(cancelled, message.text.clone());
     }
@@ -236,6 +241,10 @@ async fn batch(edge: &Edge, caller: Caller<'_>, message: &Message, outcome: &mut
     if let Some((reason, why)) = refused(message) {
         *outcome = Outcome::Refused(reason);
         return Said::error(None, &why);
+    }
+    if let Some(why) = ladder::refuses(edge.figures.pressure.step(), "") {
+        *outcome = Outcome::Refused(Reason::Memory);
+        return Said::error(None, &RpcError::gateway(true, why));
     }
     let Some(session) = message.session.id() else {
         let why = "batches exist only within a session of revision 2025-03-26; send one message at a time";

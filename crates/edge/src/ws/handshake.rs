@@ -6,6 +6,7 @@ use super::socket::Start;
 use crate::connection::{Connection, Edge};
 use crate::hand_over::Next;
 use crate::headers::{self, LAST_EVENT_ID, SESSION, has_token};
+use crate::ladder;
 use crate::respond::{self, Body, Refusal};
 use crate::service;
 use crate::ticket::Reason;
@@ -76,8 +77,13 @@ pub(crate) async fn open(
     Ok(response)
 }
 
-/// `Sec-WebSocket-Key`: 16 bytes in Base64 (section 4.2.1).
+/// `Sec-WebSocket-Key`: 16 bytes in Base64 (section 4.2.1); or why this is no opening handshake.
 fn key(map: &HeaderMap) -> Result<&str, &'static str> {
+    let length = headers::text(map, header::CONTENT_LENGTH).unwrap_or("0");
+    if length != "0" || map.contains_key(header::TRANSFER_ENCODING) {
+        // Nobody could tell where it ends and frames begin.
+        return Err("An opening handshake has no body");
+    }
     if !has_token(map, header::CONNECTION, "upgrade") {
         return Err("Connection must list Upgrade");
     }
@@ -91,7 +97,9 @@ fn key(map: &HeaderMap) -> Result<&str, &'static str> {
 
 /// What a connection begins with: nothing, or the streams of the session that it names; or why the owner gives none.
 async fn resumed(edge: &Edge, caller: Caller<'_>, head: &Parts) -> Result<Result<Start, Response<Body>>, Refusal> {
-    let Some(session) = headers::text(&head.headers, &SESSION).or_else(|| parameters(head, "session").next()) else {
+    let session = headers::text(&head.headers, &SESSION).or_else(|| parameters(head, "session").next());
+    ladder::check_stream(edge.figures.pressure.step(), session.is_some())?;
+    let Some(session) = session else {
         return Ok(Ok(Start::default()));
     };
     let session = service::verify(edge, session)?;

@@ -63,7 +63,7 @@ impl Owner for Nobody {
 
 fn edge_of(keys: SessionKeys) -> Arc<Edge> {
     let (config, ending) = (Arc::new(Config::default()), Ending::default());
-    let figures = Figures::new(&config);
+    let figures = Figures::new(&config, enfilade_runtime::Pressure::default());
     Arc::new(Edge::new(config, Arc::new(Nobody), Arc::new(keys), ending, figures))
 }
 

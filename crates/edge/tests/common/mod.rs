@@ -9,6 +9,7 @@ pub mod ws;
 use bytes::Bytes;
 use enfilade_edge::{Config, Ending, Figures, Listen, Protocol, bind, serve};
 use enfilade_registry::{SessionKeys, Slot};
+use enfilade_runtime::Pressure;
 use http::{HeaderMap, Request};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -28,6 +29,7 @@ pub struct Node {
     pub owner: Arc<Script>,
     pub ending: Ending,
     pub figures: Figures,
+    pub pressure: Pressure,
     pub task: JoinHandle<()>,
 }
 
@@ -73,10 +75,11 @@ impl Node {
         let bound = bind(&config).await.expect("bound");
         let (http1, http2) = (bound[0].local_addr(), bound[1].local_addr());
         let (owner, ending) = (Arc::new(Script::new()), Ending::default());
-        let figures = Figures::new(&config);
+        let pressure = Pressure::default();
+        let figures = Figures::new(&config, pressure.clone());
         let (config, keys) = (Arc::new(config), Arc::new(keys()));
         let task = tokio::spawn(serve(bound, config, owner.clone(), keys, ending.clone(), figures.clone()));
-        Self { http1, http2, owner, ending, figures, task }
+        Self { http1, http2, owner, ending, figures, pressure, task }
     }
 
     /// Stops in order; every task must end.

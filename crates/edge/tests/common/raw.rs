@@ -3,7 +3,7 @@
 use super::within;
 use std::net::SocketAddr;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 /// One connection.
 pub struct Raw {
@@ -26,6 +26,15 @@ impl Head {
 impl Raw {
     pub async fn connect(address: SocketAddr) -> Self {
         Self { io: BufReader::new(super::connect(address).await) }
+    }
+
+    /// From this address, which must be one of this machine.
+    pub async fn connect_from(from: [u8; 4], to: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind((from, 0).into()).expect("an address of this machine");
+        let stream = within(socket.connect(to)).await.expect("connected");
+        stream.set_nodelay(true).expect("set");
+        Self { io: BufReader::new(stream) }
     }
 
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {

@@ -53,28 +53,12 @@ impl Ws {
 
     /// A masked frame; `first` is its first byte.
     pub async fn frame(&mut self, first: u8, payload: impl AsRef<[u8]>) {
-        let payload = payload.as_ref();
-        self.head(first, payload.len()).await;
-        let masked: Vec<u8> = payload.iter().enumerate().map(|(at, byte)| byte ^ MASK[at % 4]).collect();
-        self.raw.send(masked).await;
+        self.raw.send(masked(first, payload, MASK)).await;
     }
 
     /// What stands before the content of a masked frame.
-    pub async fn head(&mut self, first: u8, length: usize) {
-        let mut head = vec![first];
-        match length {
-            0..=125 => head.push(0x80 | u8::try_from(length).expect("small")),
-            126..=65535 => {
-                head.push(0x80 | 126);
-                head.extend(u16::try_from(length).expect("small").to_be_bytes());
-            }
-            _ => {
-                head.push(0x80 | 127);
-                head.extend((length as u64).to_be_bytes());
-            }
-        }
-        head.extend(MASK);
-        self.raw.send(head).await;
+    pub async fn head(&mut self, first: u8, length: u64) {
+        self.raw.send(head(first, length, MASK)).await;
     }
 
     pub async fn text(&mut self, text: impl AsRef<[u8]>) {
@@ -85,13 +69,17 @@ impl Ws {
     pub async fn read(&mut self) -> (u8, Vec<u8>) {
         let mut head = [0; 2];
         within(self.raw.io.read_exact(&mut head)).await.expect("a frame");
-        let length = match head[1] {
-            126 => usize::from(within(self.raw.io.read_u16()).await.expect("a length")),
-            127 => usize::try_from(within(self.raw.io.read_u64()).await.expect("a length")).expect("small"),
-            short => usize::from(short),
-        };
         assert!(head[1] < 128, "frames of a server are not masked (section 5.1)");
-        let mut payload = vec![0; length];
+        assert_eq!(head[0] & 0x70, 0, "nothing was agreed that would give reserved bits a meaning (section 5.2)");
+        let length = match head[1] {
+            126 => u64::from(within(self.raw.io.read_u16()).await.expect("a length")),
+            127 => within(self.raw.io.read_u64()).await.expect("a length"),
+            short => u64::from(short),
+        };
+        let shortest = self::head(head[0], length, MASK)[1] & 0x7f;
+        assert_eq!(head[1], shortest, "{length} bytes are said in the shortest way (section 5.2)");
+        assert!(head[0] & 0x08 == 0 || head[0] & FIN != 0 && length <= 125, "control frames are small (section 5.5)");
+        let mut payload = vec![0; usize::try_from(length).expect("small")];
         within(self.raw.io.read_exact(&mut payload)).await.expect("a frame's content");
         (head[0], payload)
     }
@@ -120,4 +108,31 @@ impl Ws {
     }
 }
 
-const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+/// The mask of the samples in section 5.7.
+pub const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+
+/// The bytes of a masked frame; `first` is its first byte.
+pub fn masked(first: u8, payload: impl AsRef<[u8]>, mask: [u8; 4]) -> Vec<u8> {
+    let payload = payload.as_ref();
+    let mut frame = head(first, payload.len() as u64, mask);
+    frame.extend(payload.iter().enumerate().map(|(at, byte)| byte ^ mask[at % 4]));
+    frame
+}
+
+/// What stands before the content of a masked frame.
+pub fn head(first: u8, length: u64, mask: [u8; 4]) -> Vec<u8> {
+    let mut head = vec![first];
+    match length {
+        0..=125 => head.push(0x80 | u8::try_from(length).expect("small")),
+        126..=65535 => {
+            head.push(0x80 | 126);
+            head.extend(u16::try_from(length).expect("small").to_be_bytes());
+        }
+        _ => {
+            head.push(0x80 | 127);
+            head.extend(length.to_be_bytes());
+        }
+    }
+    head.extend(mask);
+    head
+}

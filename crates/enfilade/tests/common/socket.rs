@@ -2,6 +2,7 @@
 
 use super::{LEGACY, LIMIT, split};
 use serde_json::{Value, json};
+use std::io::Write;
 use std::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::WebSocket;
@@ -50,6 +51,12 @@ impl Socket {
 
     pub(crate) fn send(&mut self, text: &str) {
         self.ws.send(Message::text(text)).expect("sent");
+    }
+
+    /// Sends what stands before a text of so many bytes (RFC 6455, section 5.2), and nothing of the text.
+    pub(crate) fn begin(&mut self, bytes: u64) {
+        let head = [&[0x81, 0xff][..], &bytes.to_be_bytes(), &[0; 4]].concat();
+        self.ws.get_mut().write_all(&head).expect("sent");
     }
 
     /// Sends a request; gives its id.
