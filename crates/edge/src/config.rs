@@ -24,6 +24,10 @@ pub struct Config {
     pub origins: Vec<String>,
     /// Most connections at a time; a further one is answered with 503 and closed. Default: 120000.
     pub connections_max: usize,
+    /// Most connections of one address at a time, IPv6 by its first 64 bits; a further one is answered with 429 and closed.
+    /// Default: no bound of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connections_per_address_max: Option<usize>,
     /// Most requests at a time that have no complete answer; a further one is answered with 503. Streams that stay
     /// open (GET, `subscriptions/listen`) count only until they open. Default: 20000.
     pub requests_in_flight_max: usize,
@@ -79,6 +83,7 @@ impl Default for Config {
             hosts: Vec::new(),
             origins: Vec::new(),
             connections_max: 120_000,
+            connections_per_address_max: None,
             requests_in_flight_max: 20_000,
             message_bytes_max: MESSAGE_BYTES_MAX,
             messages_bytes_max: 1 << 30,
@@ -137,6 +142,8 @@ impl Config {
         }
         let (bytes, day_ms) = (MESSAGE_BYTES_MAX as u64, 24 * 3_600_000);
         range("connections_max", self.connections_max as u64, 1, u64::from(u32::MAX))?;
+        let per_address = self.connections_per_address_max.unwrap_or(1);
+        range("connections_per_address_max", per_address as u64, 1, u64::from(u32::MAX))?;
         range("requests_in_flight_max", self.requests_in_flight_max as u64, 1, u64::from(u32::MAX))?;
         range("message_bytes_max", self.message_bytes_max as u64, 1, bytes)?;
         range("messages_bytes_max", self.messages_bytes_max as u64, self.message_bytes_max as u64, i64::MAX as u64)?;
@@ -195,9 +202,10 @@ mod tests {
     fn the_default_is_good_and_bad_settings_name_themselves() {
         type Change = fn(&mut Config);
         assert_eq!(Config::default().check(), Ok(()));
-        let table: [(&str, Change); 12] = [
+        let table: [(&str, Change); 13] = [
             ("listen", |c| c.listen.clear()),
             ("connections_max", |c| c.connections_max = 0),
+            ("connections_per_address_max", |c| c.connections_per_address_max = Some(0)),
             ("requests_in_flight_max", |c| c.requests_in_flight_max = 0),
             ("message_bytes_max", |c| c.message_bytes_max = 16 * 1024 * 1024 + 1),
             ("messages_bytes_max", |c| c.messages_bytes_max = 1),

@@ -2,10 +2,10 @@
 
 use crate::config::Config;
 use crate::ending::Ending;
+use crate::entrance::Pass;
 use crate::guard::{Guard, Place};
 use crate::hand_over::{HandOver, Next};
 use crate::hold;
-use crate::limit::Permit;
 use crate::linger::Lingering;
 use crate::metrics::Figures;
 use crate::service;
@@ -84,7 +84,7 @@ pub(crate) struct Connection {
     pub(crate) unread: AtomicBool,
     pub(crate) hand_over: HandOver,
     /// Its place among all connections, for as long as its socket is open.
-    pub(crate) _permit: Permit,
+    pub(crate) _pass: Pass,
 }
 
 /// Speaks the one protocol of a listening address.

@@ -3,6 +3,7 @@
 use crate::config::{Config, ConfigError, Protocol};
 use crate::connection::{Connection, Edge, Speaker};
 use crate::ending::Ending;
+use crate::entrance::{Full, Pass};
 use crate::guard::Place;
 use crate::hand_over::HandOver;
 use crate::limit::Limit;
@@ -12,6 +13,7 @@ use enfilade_registry::SessionKeys;
 use enfilade_session::owner::Owner;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -24,12 +26,9 @@ const BACKLOG: u32 = 4096;
 const REFUSALS_MAX: usize = 64;
 /// Pause after the system could not give a connection, commonly for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// So many such pauses, and it is said once more.
+const ACCEPT_TELL_EVERY: u32 = 1200;
 
-const REFUSAL_HTTP1: &[u8] =
-    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n\
-connection: close\r\ncontent-length: 125\r\n\r\n\
-{\"jsonrpc\":\"2.0\",\"error\":{\"code\":-32603,\"message\":\"Too many connections; try again\",\
-\"data\":{\"fault\":\"gateway\",\"retry\":true}}}";
 /// Empty SETTINGS, then GOAWAY: no stream was processed, ENHANCE_YOUR_CALM (RFC 9113, sections 6.5 and 6.8).
 const REFUSAL_HTTP2: &[u8] = b"\0\0\0\x04\0\0\0\0\0\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\x0b";
 
@@ -102,6 +101,10 @@ pub async fn serve(
     ending: Ending,
     figures: Figures,
 ) {
+    if let Some(most) = figures.entrance.descriptors_for() {
+        let max = config.connections_max;
+        tracing::info!(most, max, "file descriptors suffice for fewer connections than connections_max (ulimit -n)");
+    }
     let edge = Arc::new(Edge::new(config, owner, keys, ending, figures));
     let _abort = AbortOnDrop(edge.clone());
     futures::future::join_all(bound.into_iter().map(|bound| accept_all(bound, &edge))).await;
@@ -130,16 +133,23 @@ async fn accept_all(bound: Bound, edge: &Arc<Edge>) {
         Protocol::Http2 => Speaker::http2(edge),
     });
     let refusals = Limit::new(REFUSALS_MAX);
+    let mut failures = 0;
     loop {
         let accepted = tokio::select! {
             accepted = bound.listener.accept() => accepted,
             () = edge.ending.stopped() => return,
         };
         match accepted {
-            Ok((stream, _)) => admit(stream, &bound, edge, &speaker, &refusals),
+            Ok((stream, from)) => {
+                failures = 0;
+                admit(stream, from, &bound, edge, &speaker, &refusals);
+            }
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                tracing::warn!(%error, address = %bound.address, "cannot accept a connection");
+                if u32::is_multiple_of(failures, ACCEPT_TELL_EVERY) {
+                    tracing::warn!(%error, address = %bound.address, "cannot accept connections; trying on");
+                }
+                failures += 1;
                 tokio::select! {
                     () = tokio::time::sleep(ACCEPT_PAUSE) => {}
                     () = edge.ending.stopped() => return,
@@ -150,36 +160,45 @@ async fn accept_all(bound: Bound, edge: &Arc<Edge>) {
 }
 
 /// Gives an accepted connection its task. A panic in it ends that connection only.
-fn admit(stream: TcpStream, bound: &Bound, edge: &Arc<Edge>, speaker: &Arc<Speaker>, refusals: &Limit) {
+fn admit(
+    stream: TcpStream,
+    from: SocketAddr,
+    bound: &Bound,
+    edge: &Arc<Edge>,
+    speaker: &Arc<Speaker>,
+    refusals: &Limit,
+) {
     // Small events must not wait for an acknowledgement; and a client that is gone already needs neither.
     let Ok(()) = stream.set_nodelay(true) else { return };
     let ip = bound.address.ip();
     let ip = if ip.is_unspecified() { stream.local_addr().map_or(ip, |address| address.ip()) } else { ip };
     let place = Place { ip, loopback: bound.address.ip().to_canonical().is_loopback() };
-    let connection = |permit, unread| {
+    let connection = |pass: Pass, unread| {
         let (edge, unread, hand_over) = (edge.clone(), AtomicBool::new(unread), HandOver::default());
-        Arc::new(Connection { edge, place, unread, hand_over, _permit: permit })
+        Arc::new(Connection { edge, place, unread, hand_over, _pass: pass })
     };
-    match edge.figures.connections.enter() {
-        Some(permit) => {
-            let connection = connection(permit, false);
+    let entrance = &edge.figures.entrance;
+    // A descriptor is never negative.
+    match entrance.enter(stream.as_raw_fd().unsigned_abs().into(), from.ip()) {
+        Ok(pass) => {
+            let connection = connection(pass, false);
             let io = Box::new(Lingering::new(stream, connection.clone()));
             edge.tasks.spawn(speaker.clone().serve(io, connection));
         }
-        None => {
-            tracing::debug!("connection refused: connections_max is reached");
+        Err(why) => {
+            entrance.refused(why, &edge.config);
             if let Some(permit) = refusals.enter() {
-                edge.tasks.spawn(refuse(stream, connection(permit, true), bound.protocol));
+                edge.tasks.spawn(refuse(stream, connection(permit.into(), true), why, bound.protocol));
             }
         }
     }
 }
 
-/// Says that there are too many connections. Whether the client hears it makes no difference here.
-async fn refuse(stream: TcpStream, connection: Arc<Connection>, protocol: Protocol) {
+/// Says why a connection does not come in. Whether the client hears it makes no difference here.
+async fn refuse(stream: TcpStream, connection: Arc<Connection>, why: Full, protocol: Protocol) {
     let mut stream = Lingering::new(stream, connection);
-    let text = if protocol == Protocol::Http1 { REFUSAL_HTTP1 } else { REFUSAL_HTTP2 };
-    if stream.write_all(text).await.is_ok() {
+    let text = if protocol == Protocol::Http1 { why.http1().into_bytes() } else { REFUSAL_HTTP2.to_vec() };
+    if stream.write_all(&text).await.is_ok() {
         let _ = stream.shutdown().await;
     }
 }
@@ -187,14 +206,6 @@ async fn refuse(stream: TcpStream, connection: Arc<Connection>, protocol: Protoc
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_refusal_declares_its_length_and_is_json() {
-        let text = std::str::from_utf8(REFUSAL_HTTP1).expect("text");
-        let (head, body) = text.split_once("\r\n\r\n").expect("a head and a body");
-        assert!(head.ends_with(&format!("content-length: {}", body.len())), "{}", body.len());
-        assert!(enfilade_mcp::json::check(body.as_bytes()).is_ok());
-    }
 
     #[tokio::test]
     async fn a_taken_address_is_named() {

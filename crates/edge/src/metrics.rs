@@ -1,8 +1,10 @@
 //! What an edge counts, and the metrics that are made of it.
 
 use crate::config::Config;
+use crate::entrance::{Entrance, Full};
 use crate::limit::Limit;
 use crate::ticket::{Accounts, Outcome, Reason};
+use enfilade_runtime::Pressure;
 use enfilade_runtime::metrics::{Family, Page};
 use std::sync::Arc;
 
@@ -20,6 +22,11 @@ const IN_FLIGHT_MAX: Family =
 const CONNECTIONS: Family = Family::gauge("enfilade_edge_connections", "Connections of clients.");
 const CONNECTIONS_MAX: Family =
     Family::gauge("enfilade_edge_connections_limit", "Connections from which on others are refused.");
+const CONNECTIONS_REFUSED: Family = Family::counter(
+    "enfilade_edge_connections_refused_total",
+    "Connections of clients that did not come in, by what was used up.",
+)
+.by("reason");
 const STREAMS: Family =
     Family::gauge("enfilade_edge_streams", "Streams that stay open, by what carries them.").by("transport");
 const MESSAGES: Family =
@@ -28,7 +35,7 @@ const MESSAGES_MAX: Family =
     Family::gauge("enfilade_edge_messages_limit_bytes", "Bytes from which on other messages are refused.");
 
 /// Every metric of this crate.
-pub const FAMILIES: [&Family; 10] = [
+pub const FAMILIES: [&Family; 11] = [
     &REQUESTS,
     &ENDED,
     &REFUSED,
@@ -36,6 +43,7 @@ pub const FAMILIES: [&Family; 10] = [
     &IN_FLIGHT_MAX,
     &CONNECTIONS,
     &CONNECTIONS_MAX,
+    &CONNECTIONS_REFUSED,
     &STREAMS,
     &MESSAGES,
     &MESSAGES_MAX,
@@ -45,7 +53,8 @@ pub const FAMILIES: [&Family; 10] = [
 #[derive(Debug, Clone)]
 pub struct Figures {
     pub(crate) accounts: Arc<Accounts>,
-    pub(crate) connections: Limit,
+    pub(crate) entrance: Arc<Entrance>,
+    pub(crate) pressure: Pressure,
     pub(crate) requests: Limit,
     pub(crate) messages: Limit,
     /// Streams of server-sent events that stay open.
@@ -54,17 +63,18 @@ pub struct Figures {
 }
 
 impl Figures {
-    /// Those of an edge that has not begun.
+    /// Those of an edge that has not begun, in a process whose memory is measured so.
     #[must_use]
-    pub fn new(config: &Config) -> Self {
+    pub fn new(config: &Config, pressure: Pressure) -> Self {
         Self {
             accounts: Arc::default(),
-            connections: Limit::new(config.connections_max),
+            entrance: Arc::new(Entrance::new(config, pressure.clone())),
             requests: Limit::new(config.requests_in_flight_max),
-            messages: Limit::new(config.messages_bytes_max),
+            messages: Limit::of_memory(config.messages_bytes_max, pressure.clone()),
             // Connections bound them.
             streams: Limit::new(usize::MAX >> 1),
             websockets: Limit::new(usize::MAX >> 1),
+            pressure,
         }
     }
 
@@ -84,8 +94,9 @@ impl Figures {
         page.values(&REFUSED, Reason::ALL.map(Reason::as_str).into_iter().zip(refused));
         page.value(&IN_FLIGHT, entered.saturating_sub(ended.iter().sum()));
         page.value(&IN_FLIGHT_MAX, self.requests.max());
-        page.value(&CONNECTIONS, self.connections.now());
-        page.value(&CONNECTIONS_MAX, self.connections.max());
+        page.value(&CONNECTIONS, self.entrance.connections.now());
+        page.value(&CONNECTIONS_MAX, self.entrance.connections.max());
+        page.values(&CONNECTIONS_REFUSED, Full::ALL.map(Full::as_str).into_iter().zip(self.entrance.refusals()));
         page.values(&STREAMS, [("sse", self.streams.now()), ("websocket", self.websockets.now())]);
         page.value(&MESSAGES, self.messages.now());
         page.value(&MESSAGES_MAX, self.messages.max());

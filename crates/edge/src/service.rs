@@ -4,6 +4,7 @@ use crate::body::{self, BodyError};
 use crate::connection::{Connection, Edge};
 use crate::hand_over;
 use crate::headers::{self, LAST_EVENT_ID, Lookup, UNREADABLE};
+use crate::ladder;
 use crate::media;
 use crate::respond::{self, Body, Refusal};
 use crate::sse::Events;
@@ -129,6 +130,7 @@ async fn post(
     let bytes = body::read(body, edge.config.message_bytes_max, wait, &mut budget).await.map_err(unread)?;
     let headers = headers::mcp(&head.headers);
     if is_batch(&bytes) {
+        ladder::check(edge.figures.pressure.step(), "")?;
         let reply = batch(edge, caller, headers, &bytes).await?;
         return Ok(respond::reply(reply, |stream| call(edge, stream, ticket.take())));
     }
@@ -138,6 +140,10 @@ async fn post(
         error: refusal.error,
         outcome: Outcome::Refused(Reason::Invalid),
     })?;
+    if let Kind::Request(request) = &envelope.kind {
+        let taken = ladder::check(edge.figures.pressure.step(), &request.method);
+        taken.map_err(|refusal| Refusal { id: Some(request.id.clone()), ..refusal })?;
+    }
     let reply = message(edge, caller, head, headers, &envelope).await?;
     Ok(respond::reply(reply, |stream| match &envelope.kind {
         Kind::Request(request) if request.method == enfilade_mcp::method::Method::Listen.as_str() => {
@@ -204,6 +210,7 @@ async fn get(edge: &Edge, caller: Caller<'_>, head: &Parts) -> Result<Response<B
     if last_event_id == Some(UNREADABLE) {
         return Err(Refusal::client(StatusCode::BAD_REQUEST, "Last-Event-ID is repeated or not visible ASCII"));
     }
+    ladder::check_stream(edge.figures.pressure.step(), last_event_id.is_some())?;
     let reply = edge.owner.open_stream(caller, session, last_event_id).await;
     Ok(respond::reply(reply, |stream| lasting(edge, stream)))
 }

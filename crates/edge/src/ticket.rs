@@ -38,11 +38,14 @@ pub enum Reason {
     Stopping,
     /// Whoever owns the session says so: it is not served now, or there are too many.
     Owner,
+    /// Memory is short.
+    Memory,
 }
 
 impl Reason {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 5] = [Self::Invalid, Self::Requests, Self::Messages, Self::Stopping, Self::Owner];
+    pub const ALL: [Self; 6] =
+        [Self::Invalid, Self::Requests, Self::Messages, Self::Stopping, Self::Owner, Self::Memory];
 
     /// The value of the label.
     #[must_use]
@@ -53,6 +56,7 @@ impl Reason {
             Self::Messages => "messages",
             Self::Stopping => "stopping",
             Self::Owner => "owner",
+            Self::Memory => "memory",
         }
     }
 }
@@ -204,10 +208,10 @@ mod tests {
             accounts.enter().ends(outcome);
         }
         let open = accounts.enter();
-        assert_eq!(accounts.ended(), [1, 5, 1, 1, 1, 1]);
-        assert_eq!((accounts.refused(), accounts.entered()), ([1; 5], 11));
+        assert_eq!(accounts.ended(), [1, 6, 1, 1, 1, 1]);
+        assert_eq!((accounts.refused(), accounts.entered()), ([1; 6], 12));
         drop(open);
-        assert_eq!(accounts.ended(), [1, 5, 1, 1, 1, 2]);
+        assert_eq!(accounts.ended(), [1, 6, 1, 1, 1, 2]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::member;
 use anyhow::Context;
 use enfilade_edge::{Bound, Ending, Figures};
 use enfilade_registry::{Command, OnEnded, Reader, SessionKeys, Term, Writer};
-use enfilade_runtime::monotonic;
+use enfilade_runtime::{Pressure, monotonic};
 use enfilade_session::copy::NoCopies;
 use enfilade_session::owner::Owner;
 use enfilade_session::slots::AllSlots;
@@ -23,16 +23,16 @@ use tokio::runtime::Handle;
 ///
 /// # Errors
 /// An address cannot be bound, or the data directory cannot be used.
-pub(crate) async fn compose(config: Config) -> anyhow::Result<Gateway> {
+pub(crate) async fn compose(config: Config, pressure: Pressure) -> anyhow::Result<Gateway> {
     match config.cluster.clone() {
-        Some(cluster) => member::compose(config, cluster).await,
-        None => alone(config).await,
+        Some(cluster) => member::compose(config, cluster, pressure).await,
+        None => alone(config, pressure).await,
     }
 }
 
 /// A node alone: its registry is a journal, and it owns all slots.
-async fn alone(config: Config) -> anyhow::Result<Gateway> {
-    let front = Front::bind(&config).await?;
+async fn alone(config: Config, pressure: Pressure) -> anyhow::Result<Gateway> {
+    let front = Front::bind(&config, pressure).await?;
 
     let Data { identity, registry, session_secret, cursor_secret } =
         open(config.data_dir, Arc::new(monotonic())).await?;
@@ -59,6 +59,7 @@ async fn alone(config: Config) -> anyhow::Result<Gateway> {
 pub(crate) struct Front {
     config: Arc<enfilade_edge::Config>,
     bound: Vec<Bound>,
+    figures: Figures,
 }
 
 impl Front {
@@ -66,17 +67,18 @@ impl Front {
     ///
     /// # Errors
     /// One of them cannot be bound.
-    pub(crate) async fn bind(config: &Config) -> anyhow::Result<Self> {
-        let edge = Arc::new(config.edge());
-        let bound = enfilade_edge::bind(&edge).await?;
-        Ok(Self { config: edge, bound })
+    pub(crate) async fn bind(config: &Config, pressure: Pressure) -> anyhow::Result<Self> {
+        let config = Arc::new(config.edge());
+        let bound = enfilade_edge::bind(&config).await?;
+        let figures = Figures::new(&config, pressure);
+        Ok(Self { config, bound, figures })
     }
 
     /// Gives clients to `owner`; returns the address of each virtual server, given its path.
     pub(crate) fn serve(self, owner: Arc<dyn Owner>, keys: Arc<SessionKeys>, paths: &[String]) -> (Vec<String>, Edge) {
         let urls = urls(&self.bound, paths);
         let (ending, drain) = (Ending::default(), Duration::from_millis(self.config.drain_ms));
-        let figures = Figures::new(&self.config);
+        let figures = self.figures;
         // Owned by the gateway, which ends when it ends or panics.
         let served = enfilade_edge::serve(self.bound, self.config, owner, keys, ending.clone(), figures.clone());
         (urls, Edge { task: tokio::spawn(served), ending, figures, drain })

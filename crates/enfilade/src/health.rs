@@ -6,6 +6,7 @@ use crate::announce;
 use crate::metrics::{self, Sources};
 use anyhow::Context;
 use bytes::Bytes;
+use enfilade_runtime::{Pressure, Step};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
@@ -51,6 +52,7 @@ pub(crate) struct Health {
 #[derive(Default)]
 struct Known {
     state: AtomicU8,
+    pressure: Pressure,
     sources: OnceLock<Sources>,
 }
 
@@ -59,8 +61,8 @@ impl Health {
     ///
     /// # Errors
     /// It cannot be bound, or there is no further thread.
-    pub(crate) async fn start(address: Option<SocketAddr>) -> anyhow::Result<Self> {
-        let known = Arc::new(Known::default());
+    pub(crate) async fn start(address: Option<SocketAddr>, pressure: Pressure) -> anyhow::Result<Self> {
+        let known = Arc::new(Known { pressure, ..Known::default() });
         let Some(address) = address else { return Ok(Self { known, thread: None }) };
         let mut builder = Builder::new_multi_thread();
         let thread = builder.worker_threads(1).thread_name("health").enable_all().build();
@@ -80,6 +82,8 @@ impl Health {
 
     /// From now on the node is ready, and has this to show.
     pub(crate) fn serves(&self, sources: Sources) {
+        let Some(thread) = &self.thread else { return };
+        let sources = sources.and("health", thread.handle().clone());
         // There is nothing yet: a node begins to serve once.
         let _ = self.known.sources.set(sources);
         self.known.state.store(SERVING, Ordering::Relaxed);
@@ -127,8 +131,8 @@ async fn converse(stream: TcpStream, known: Arc<Known>) -> Result<(), hyper::Err
     let service = service_fn(move |request: Request<Incoming>| {
         let (method, path) = (request.method(), request.uri().path());
         let answer = match path == METRICS && matches!(*method, Method::GET | Method::HEAD) {
-            true => shown(metrics::text(known.sources.get())),
-            false => answer(method, path, known.state.load(Ordering::Relaxed)),
+            true => shown(metrics::text(known.sources.get(), &known.pressure)),
+            false => answer(method, path, known.state.load(Ordering::Relaxed), known.pressure.step()),
         };
         std::future::ready(Ok::<_, Infallible>(answer))
     });
@@ -141,10 +145,16 @@ fn shown(text: String) -> Response<Full<Bytes>> {
     response
 }
 
-fn answer(method: &Method, path: &str, state: u8) -> Response<Full<Bytes>> {
+fn answer(method: &Method, path: &str, state: u8, step: Step) -> Response<Full<Bytes>> {
     let (status, text) = match (path, state) {
         _ if !matches!(*method, Method::GET | Method::HEAD) => (StatusCode::METHOD_NOT_ALLOWED, "ask with GET"),
-        (ALIVE, _) | (READY, SERVING) => (StatusCode::OK, "ok"),
+        (ALIVE, _) => (StatusCode::OK, "ok"),
+        (READY, SERVING) => match step {
+            Step::Serve => (StatusCode::OK, "ok"),
+            // Who is sent elsewhere would leave what goes on here.
+            Step::NothingNew => (StatusCode::OK, "ok, but memory is short: no new sessions or streams"),
+            Step::TheLeast => (StatusCode::SERVICE_UNAVAILABLE, "memory is nearly used up"),
+        },
         (READY, STARTING) => (StatusCode::SERVICE_UNAVAILABLE, "starting"),
         (READY, _) => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
         _ => (StatusCode::NOT_FOUND, "there are /healthz, /readyz and /metrics"),
@@ -168,8 +178,12 @@ mod tests {
             (Method::POST, READY, [405, 405, 405]),
         ];
         for (method, path, statuses) in table {
-            let found = [STARTING, SERVING, STOPPING].map(|state| answer(&method, path, state).status().as_u16());
+            let asked = |state, step| answer(&method, path, state, step).status().as_u16();
+            let found = [STARTING, SERVING, STOPPING].map(|state| asked(state, Step::Serve));
             assert_eq!(found, statuses, "{method} {path}");
+            assert_eq!(asked(SERVING, Step::NothingNew), statuses[1], "{method} {path}");
+            let last = if path == READY && statuses[1] == 200 { 503 } else { statuses[1] };
+            assert_eq!(asked(SERVING, Step::TheLeast), last, "{method} {path}");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The gateway's program: parse, load the configuration, compose, wait for the end.
 
+mod allocator;
 mod alone;
 mod announce;
 mod cli;
@@ -15,6 +16,7 @@ mod keys;
 mod logging;
 mod member;
 mod metrics;
+mod minting;
 mod remote;
 mod rescue;
 mod serve;
@@ -27,10 +29,6 @@ use clap::Parser;
 use enfilade_runtime::Signals;
 use std::io::Write;
 use std::process::ExitCode;
-
-/// It gives memory back after a peak of connections, and threads that free each other's memory do not wait for it.
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Exit code for a command line or a configuration that cannot be used (`EX_USAGE`).
 const USAGE: u8 = 64;

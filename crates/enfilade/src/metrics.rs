@@ -5,11 +5,12 @@ use enfilade_cluster::Cluster;
 use enfilade_edge::Figures;
 use enfilade_registry::Reader;
 use enfilade_runtime::metrics::{Family, Page};
-use enfilade_runtime::usage;
+use enfilade_runtime::{Pressure, Step, usage};
 use enfilade_session::Node;
 use enfilade_upstream::Connector;
 use std::fmt::Write;
 use std::sync::Arc;
+use tokio::runtime::Handle;
 
 const BUILD: Family = Family::gauge("enfilade_build_info", "1, with the version that runs.").by("version");
 const CPU: Family =
@@ -19,8 +20,29 @@ const MEMORY_MAX: Family = Family::gauge(
     "enfilade_process_memory_limit_bytes",
     "The smallest limit on memory of the control groups of the process; absent where there is none.",
 );
+const MEMORY_USED: Family = Family::gauge(
+    "enfilade_memory_used_bytes",
+    "Memory that cannot be given back at once: of the control group that is nearest to its limit, or of the process.",
+);
+const MEMORY_BOUND: Family = Family::gauge(
+    "enfilade_memory_bound_bytes",
+    "What that may be: the limit of the control group, or what the process is given.",
+);
+const MEMORY_STEP: Family = Family::gauge(
+    "enfilade_memory_step",
+    "What is refused for want of memory: 0 nothing, 1 new sessions and streams, 2 all but what gives memory back.",
+);
+const MEMORY_STEPS: Family =
+    Family::counter("enfilade_memory_steps_total", "How often each of these steps was gone to, from above and below.")
+        .by("step");
 const DESCRIPTORS: Family = Family::gauge("process_open_fds", "Open file descriptors of the process.");
 const DESCRIPTORS_MAX: Family = Family::gauge("process_max_fds", "File descriptors that the process may open.");
+const TASKS: Family = Family::gauge(
+    "enfilade_runtime_tasks",
+    "Tasks that have not ended, by the threads that run them: main (clients and upstreams), control (leases, votes, gossip), \
+     health (who asks here).",
+)
+.by("runtime");
 const SESSIONS: Family = Family::gauge("enfilade_sessions", "Sessions in the registry, of all nodes.");
 const LIVE: Family = Family::gauge("enfilade_owner_sessions_in_use", "Sessions in use on this node.");
 const CALLS: Family = Family::gauge("enfilade_owner_calls_in_flight", "Calls of clients that this node runs.");
@@ -51,13 +73,18 @@ const LEADS: Family = Family::gauge("enfilade_registry_leader", "1 on the node t
 const MEMBERS: Family = Family::gauge("enfilade_cluster_members", "Members as this node sees them.").by("link");
 
 /// Those of this crate.
-const FAMILIES: [&Family; 20] = [
+const FAMILIES: [&Family; 25] = [
     &BUILD,
     &CPU,
     &MEMORY,
     &MEMORY_MAX,
+    &MEMORY_USED,
+    &MEMORY_BOUND,
+    &MEMORY_STEP,
+    &MEMORY_STEPS,
     &DESCRIPTORS,
     &DESCRIPTORS_MAX,
+    &TASKS,
     &SESSIONS,
     &LIVE,
     &CALLS,
@@ -82,24 +109,38 @@ pub(crate) struct Sources {
     connectors: Vec<Arc<Connector>>,
     registry: Arc<dyn Reader>,
     cluster: Option<Arc<Cluster>>,
+    runtimes: Vec<(&'static str, Handle)>,
 }
 
 impl Sources {
+    /// Needs the runtime that the gateway was built on.
     pub(crate) fn of(gateway: &Gateway) -> Self {
+        let mut runtimes = vec![("main", Handle::current())];
         let (registry, cluster): (Arc<dyn Reader>, _) = match &gateway.backing {
             Backing::Alone(alone) => (alone.registry(), None),
-            Backing::Member(member) => (member.registry(), Some(member.cluster())),
+            Backing::Member(member) => {
+                runtimes.push(("control", member.control()));
+                (member.registry(), Some(member.cluster()))
+            }
         };
         let edge = gateway.edge.as_ref().map(|edge| edge.figures.clone());
-        Self { edge, node: gateway.node.clone(), connectors: gateway.connectors.clone(), registry, cluster }
+        Self { edge, node: gateway.node.clone(), connectors: gateway.connectors.clone(), registry, cluster, runtimes }
+    }
+
+    /// One more runtime of the process.
+    pub(crate) fn and(mut self, runtime: &'static str, handle: Handle) -> Self {
+        self.runtimes.push((runtime, handle));
+        self
     }
 }
 
 /// The text for Prometheus. A node that does not serve yet has its process only.
-pub(crate) fn text(sources: Option<&Sources>) -> String {
+pub(crate) fn text(sources: Option<&Sources>, pressure: &Pressure) -> String {
     let mut page = Page::default();
-    process(&mut page);
+    process(&mut page, pressure);
     if let Some(sources) = sources {
+        let tasks = |(name, runtime): &(&'static str, Handle)| (*name, runtime.metrics().num_alive_tasks());
+        page.values(&TASKS, sources.runtimes.iter().map(tasks));
         if let Some(edge) = &sources.edge {
             edge.write(&mut page);
         }
@@ -111,7 +152,7 @@ pub(crate) fn text(sources: Option<&Sources>) -> String {
     page.finish()
 }
 
-fn process(page: &mut Page) {
+fn process(page: &mut Page, pressure: &Pressure) {
     page.values(&BUILD, [(env!("CARGO_PKG_VERSION"), 1)]);
     if let Some(time) = usage::processor_time() {
         page.value(&CPU, time.as_secs_f64());
@@ -122,6 +163,12 @@ fn process(page: &mut Page) {
     if let Some(bytes) = usage::memory_limit_bytes() {
         page.value(&MEMORY_MAX, bytes);
     }
+    if let Some(memory) = pressure.memory() {
+        page.value(&MEMORY_USED, memory.used_bytes);
+        page.value(&MEMORY_BOUND, memory.max_bytes);
+    }
+    page.value(&MEMORY_STEP, pressure.step() as u8);
+    page.values(&MEMORY_STEPS, Step::ALL.map(Step::as_str).into_iter().zip(pressure.changes()));
     if let Some((open, most)) = usage::descriptors() {
         page.value(&DESCRIPTORS, open);
         page.value(&DESCRIPTORS_MAX, most);
@@ -193,7 +240,7 @@ mod tests {
 
     #[test]
     fn a_process_that_does_not_serve_yet_shows_itself() {
-        let text = text(None);
+        let text = text(None, &Pressure::default());
         assert!(text.contains("process_resident_memory_bytes ") && !text.contains("enfilade_sessions"), "{text}");
     }
 }

@@ -1,21 +1,25 @@
 //! One node in this process, from its start to its end.
 
+use crate::allocator;
 use crate::compose::compose;
 use crate::config::Config;
 use crate::health::Health;
 use crate::metrics::Sources;
 use crate::{Failure, announce};
 use anyhow::Context;
-use enfilade_runtime::Signals;
+use enfilade_runtime::{Pressure, Signals, watch};
 use nix::sys::signal::{Signal, raise};
 use std::io::Read;
 
 /// Serves until a signal.
 pub(crate) async fn until_stopped(config: Config, signals: Signals, is_demo: bool) -> Result<(), Failure> {
     let mut stop = std::pin::pin!(signals.first());
-    let health = Health::start(config.health).await?;
+    let pressure = Pressure::default();
+    let watching = watch(config.memory_bytes_max, pressure.clone(), allocator::give_back);
+    let _watching = watching.context("no thread that looks at the memory")?;
+    let health = Health::start(config.health, pressure.clone()).await?;
     let mut gateway = tokio::select! {
-        gateway = compose(config) => gateway?,
+        gateway = compose(config, pressure) => gateway?,
         // It serves nobody yet, so there is nothing to be stopped in order.
         () = &mut stop => return Ok(()),
     };

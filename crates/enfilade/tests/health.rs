@@ -87,6 +87,12 @@ fn a_node_that_serves_is_ready() {
         "{metrics}"
     );
     assert!(!metrics.contains("enfilade_edge"), "it takes no clients");
+    // A leader has tasks everywhere; this answer is one of those of the last.
+    for runtime in ["main", "control", "health"] {
+        let name = format!("\nenfilade_runtime_tasks{{runtime=\"{runtime}\"}} ");
+        let tasks = metrics.split_once(&name).and_then(|(_, rest)| rest.lines().next()?.parse::<u64>().ok());
+        assert!(tasks > Some(0), "{runtime}: {metrics}");
+    }
     send(node.child.id(), Signal::SIGTERM);
     assert_eq!(node.child.wait().expect("its end").code(), Some(0));
 }

@@ -6,6 +6,9 @@ use enfilade_upstream::{ConfigError, Connector};
 use std::collections::HashSet;
 use std::hash::Hash;
 
+/// Every process takes more than this.
+const MEMORY_BYTES_MIN: u64 = 1 << 20;
+
 /// Something wrong, and the path of the value that is wrong.
 #[derive(Debug)]
 pub(crate) struct Fault {
@@ -63,6 +66,10 @@ fn edge(config: &Config, faults: &mut Faults) {
         if listen.address.port() != 0 && !seen.insert(listen.address) {
             faults.add(member("listen", index, "address"), format!("{} is there already", listen.address));
         }
+    }
+    if config.memory_bytes_max.is_some_and(|bytes| bytes < MEMORY_BYTES_MIN) {
+        let text = format!("\"memory_bytes_max\" must be {MEMORY_BYTES_MIN} (1 MiB) or more");
+        faults.add([OwnedStep::Key("memory_bytes_max")], text);
     }
     if let Some(health) = config.health.filter(|health| seen.contains(health)) {
         faults.add([OwnedStep::Key("health")], format!("{health} is there already, under \"listen\""));

@@ -41,6 +41,9 @@ pub(crate) struct Config {
     pub(crate) origins: Vec<String>,
     /// Most connections at a time; a further one is answered with 503 and closed.
     pub(crate) connections_max: usize,
+    /// Most connections of one address at a time, IPv6 by its first 64 bits; a further one is answered with 429 and closed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) connections_per_address_max: Option<usize>,
     /// Most requests at a time that have no complete answer; a further one is answered with 503. Streams that stay
     /// open (GET, `subscriptions/listen`) count only until they open.
     pub(crate) requests_in_flight_max: usize,
@@ -48,6 +51,11 @@ pub(crate) struct Config {
     pub(crate) message_bytes_max: usize,
     /// Most bytes that the messages of all requests in flight may take; a request past it is answered with 503.
     pub(crate) messages_bytes_max: usize,
+    /// Most memory that the process should take, in bytes: from 80 % of it on new sessions and streams are refused, from 90 %
+    /// on all but what gives memory back. Without it what the machine has; the limits of its control groups count in any
+    /// case.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) memory_bytes_max: Option<u64>,
     /// Silence after which a stream gets a comment, in milliseconds; at most 30000.
     pub(crate) keep_alive_ms: u64,
     /// How long a connection may take to send a request's head, in milliseconds; also how long it may stay idle, so
@@ -84,6 +92,7 @@ impl Config {
             hosts: self.hosts.clone(),
             origins: self.origins.clone(),
             connections_max: self.connections_max,
+            connections_per_address_max: self.connections_per_address_max,
             requests_in_flight_max: self.requests_in_flight_max,
             message_bytes_max: self.message_bytes_max,
             messages_bytes_max: self.messages_bytes_max,
@@ -104,9 +113,11 @@ impl Default for Config {
             hosts: edge.hosts,
             origins: edge.origins,
             connections_max: edge.connections_max,
+            connections_per_address_max: edge.connections_per_address_max,
             requests_in_flight_max: edge.requests_in_flight_max,
             message_bytes_max: edge.message_bytes_max,
             messages_bytes_max: edge.messages_bytes_max,
+            memory_bytes_max: None,
             keep_alive_ms: edge.keep_alive_ms,
             header_timeout_ms: edge.header_timeout_ms,
             body_timeout_ms: edge.body_timeout_ms,

@@ -15,6 +15,7 @@ use crate::config::{Chosen, Cluster as Section, Config, Role, choose};
 use crate::gateway::{Backing, Gateway, STOP_LIMIT};
 use crate::identity::Identity;
 use crate::keys::{self, Keys};
+use crate::minting::Minting;
 use admin::Admin;
 use anyhow::Context;
 use control::Control;
@@ -23,7 +24,7 @@ use enfilade_membership::Membership;
 use enfilade_mesh::Mesh;
 use enfilade_raft::{Registry, Share};
 use enfilade_registry::{COMMAND_FORMAT, Command, Reader, Run, SessionKeys};
-use enfilade_runtime::Shutdown;
+use enfilade_runtime::{Pressure, Shutdown};
 use enfilade_session::{Node, NodeConfig};
 use entry::Entry;
 use gossip::Voice;
@@ -74,8 +75,8 @@ struct Base {
 ///
 /// # Errors
 /// An address cannot be bound, keys or data directory cannot be used, or the cluster does not want this node.
-pub(crate) async fn compose(own: Config, section: Section) -> anyhow::Result<Gateway> {
-    let front = if section.plays(Role::Edge) { Some(Front::bind(&own).await?) } else { None };
+pub(crate) async fn compose(own: Config, section: Section, pressure: Pressure) -> anyhow::Result<Gateway> {
+    let front = if section.plays(Role::Edge) { Some(Front::bind(&own, pressure.clone()).await?) } else { None };
     let links = links::bind(&section).await?;
     let link_told = links.link_told.clone();
     let dir = own.data_dir.clone();
@@ -111,7 +112,8 @@ pub(crate) async fn compose(own: Config, section: Section) -> anyhow::Result<Gat
     let (reader, writer) = (registry.clone(), registry.clone());
     let parts = enfilade_session::Registry { reader, writer, keys: session_keys.clone() };
     let start = if section.plays(Role::Owner) { Node::start } else { Node::idle };
-    let node = start(node_config, connectors.clone(), parts, prepared.slots(), prepared.copies())?;
+    let slots = Minting::new(prepared.slots(), pressure);
+    let node = start(node_config, connectors.clone(), parts, slots, prepared.copies())?;
     registry.on_ended(tell_of_ends(&node));
 
     let cluster = Arc::new(prepared.start(node.clone(), &base.switchboard));
@@ -282,6 +284,11 @@ impl Member {
 
     pub(crate) fn cluster(&self) -> Arc<Cluster> {
         self.cluster.clone()
+    }
+
+    /// The runtime of what must not be late.
+    pub(crate) fn control(&self) -> tokio::runtime::Handle {
+        self.base.control.handle()
     }
 
     /// Waits for a part to end, which none does by itself.

@@ -88,13 +88,27 @@ impl Server {
         Self::start_command(enfilade(args))
     }
 
-    pub(crate) fn start_command(mut command: Command) -> Self {
+    pub(crate) fn start_command(command: Command) -> Self {
+        let (server, before) = Self::start_and_hear(command);
+        assert!(before.is_empty(), "not ready: {before:?}");
+        server
+    }
+
+    /// The same, with the lines before that one.
+    pub(crate) fn start_and_hear(mut command: Command) -> (Self, Vec<String>) {
         let mut child = command.stdout(Stdio::piped()).spawn().expect("the binary starts");
         let out = BufReader::new(child.stdout.take().expect("its output"));
         let mut server = Self { child, out, url: String::new() };
-        let line = server.line();
-        line.strip_prefix("ready ").unwrap_or_else(|| panic!("not ready: {line:?}")).clone_into(&mut server.url);
-        server
+        let mut before = Vec::new();
+        loop {
+            let line = server.line();
+            if let Some(url) = line.strip_prefix("ready ") {
+                url.clone_into(&mut server.url);
+                return (server, before);
+            }
+            assert!(!line.is_empty(), "it ended: {before:?}");
+            before.push(line);
+        }
     }
 
     /// The id of its process.
