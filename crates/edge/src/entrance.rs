@@ -107,6 +107,8 @@ pub(crate) struct Entrance {
     addresses: Option<Arc<Addresses>>,
     /// The first descriptor of the reserve.
     reserve_begin: u64,
+    /// The first that is not even taken to say why a connection is refused.
+    last_begin: u64,
     pressure: Pressure,
     refused: [AtomicU64; Full::ALL.len()],
     /// When it was said last, and how many had been refused.
@@ -116,10 +118,12 @@ pub(crate) struct Entrance {
 impl Entrance {
     pub(crate) fn new(config: &Config, pressure: Pressure) -> Self {
         let addresses = config.connections_per_address_max;
+        let (reserve_begin, last_begin) = reserve_of(usage::descriptors_max());
         Self {
             connections: Limit::new(config.connections_max),
             addresses: addresses.map(|max| Arc::new(Addresses { max, counts: Mutex::default() })),
-            reserve_begin: usage::descriptors_max().map_or(u64::MAX, |max| max - reserve_of(max)),
+            reserve_begin,
+            last_begin,
             pressure,
             refused: Default::default(),
             told: Mutex::default(),
@@ -147,6 +151,11 @@ impl Entrance {
         Ok(Pass { _permit: permit, _seat: seat })
     }
 
+    /// Whether a connection with this descriptor, which does not come in, may stay until it was told so.
+    pub(crate) fn may_hear(&self, descriptor: u64) -> bool {
+        descriptor < self.last_begin
+    }
+
     /// One was refused.
     pub(crate) fn refused(&self, why: Full, config: &Config) {
         let refused = self.refused[why as usize].fetch_add(1, Ordering::Relaxed) + 1;
@@ -169,9 +178,12 @@ impl Entrance {
     }
 }
 
-/// Descriptors that are not for connections of clients, of so many.
-fn reserve_of(max: u64) -> u64 {
-    (max / RESERVE_PART).clamp(RESERVE.0, RESERVE.1).min(max / 2)
+/// Where descriptors begin that are not for connections of clients, of so many; and those that are not for refusals either,
+/// three quarters of them.
+fn reserve_of(max: Option<u64>) -> (u64, u64) {
+    let Some(max) = max else { return (u64::MAX, u64::MAX) };
+    let reserve = (max / RESERVE_PART).clamp(RESERVE.0, RESERVE.1).min(max / 2);
+    (max - reserve, max - reserve * 3 / 4)
 }
 
 /// How many connections each address has.
@@ -258,9 +270,10 @@ mod tests {
     #[test]
     fn descriptors_and_memory_come_before_places() {
         let (mut entrance, pressure) = entrance(|config| config.connections_max = 1);
-        entrance.reserve_begin = 100;
+        (entrance.reserve_begin, entrance.last_begin) = (100, 110);
         let why = |entrance: &Entrance, descriptor| entrance.enter(descriptor, ip("10.0.0.1")).err();
         assert_eq!((why(&entrance, 99), why(&entrance, 100)), (None, Some(Full::Descriptors)));
+        assert!(entrance.may_hear(109) && !entrance.may_hear(110), "refusals do not use it up");
         let _one = entrance.enter(5, ip("10.0.0.1")).expect("a place");
         assert_eq!(why(&entrance, 5), Some(Full::Node));
         for (used_bytes, expected) in [(85, Full::Node), (95, Full::Memory), (70, Full::Node)] {
@@ -272,9 +285,10 @@ mod tests {
 
     #[test]
     fn the_reserve_leaves_most_to_clients() {
-        for (max, reserve) in [(0, 0), (10, 5), (256, 64), (1024, 64), (16_384, 1024), (1 << 40, 1024)] {
-            assert_eq!(reserve_of(max), reserve, "{max}");
+        for (max, reserve, last) in [(0, 0, 0), (10, 5, 3), (256, 64, 48), (1024, 64, 48), (16_384, 1024, 768)] {
+            assert_eq!(reserve_of(Some(max)), (max - reserve, max - last), "{max}");
         }
+        assert_eq!(reserve_of(None), (u64::MAX, u64::MAX));
     }
 
     #[test]

@@ -4,6 +4,10 @@ use enfilade_runtime::Pressure;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+/// Messages may take this part of the memory at most: each is commonly written elsewhere while it is still held, and its answer
+/// may be as large.
+const MESSAGES_PART: u64 = 4;
+
 /// The bound; clones share it.
 #[derive(Debug, Clone)]
 pub(crate) struct Limit(Arc<Counter>);
@@ -32,7 +36,7 @@ impl Left {
     /// How much may be held, if so much is now.
     fn bound(&self, now: usize) -> usize {
         let turn = self.pressure.turn();
-        // Half: what is read is commonly written elsewhere while it is still held.
+        let Some(memory) = self.pressure.memory() else { return usize::MAX };
         let (spare, floor) = (self.pressure.spare_bytes() / 2, self.pressure.floor_bytes());
         if self.turn.load(Ordering::Relaxed) != turn {
             // Two that see it first differ by what they take themselves.
@@ -42,8 +46,9 @@ impl Left {
             }
             self.turn.store(turn, Ordering::Relaxed);
         }
-        let more = usize::try_from(spare.max(floor)).unwrap_or(usize::MAX);
-        self.held.load(Ordering::Relaxed).saturating_add(more)
+        let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+        let more = bytes(spare.max(floor));
+        self.held.load(Ordering::Relaxed).saturating_add(more).min(bytes(memory.max_bytes / MESSAGES_PART))
     }
 }
 
@@ -164,6 +169,10 @@ mod tests {
             pressure.measured(Memory { used_bytes, max_bytes: 6400 });
             assert!(limit.empty().grow(most) && !limit.empty().grow(most + 1), "{used_bytes}");
         }
+        let roomy = Limit::of_memory(usize::MAX >> 1, pressure.clone());
+        pressure.measured(Memory { used_bytes: 0, max_bytes: 6400 });
+        assert!(roomy.empty().grow(1600) && !roomy.empty().grow(1601), "never more than a part of it");
+        pressure.measured(Memory { used_bytes: 6400, max_bytes: 6400 });
         let mut held = limit.empty();
         assert!(held.grow(40) && !held.grow(11));
         pressure.measured(Memory { used_bytes: 5360, max_bytes: 6400 });

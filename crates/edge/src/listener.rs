@@ -22,7 +22,8 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 /// Connections that the system holds for us between two accepts.
 const BACKLOG: u32 = 4096;
-/// Connections over the limit that are told so at a time; more are closed without a word.
+/// Connections over the limit that are told so at a time; more are closed without a word, as are those for which the last
+/// descriptors would be needed.
 const REFUSALS_MAX: usize = 64;
 /// Pause after the system could not give a connection, commonly for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -178,8 +179,9 @@ fn admit(
         Arc::new(Connection { edge, place, unread, hand_over, _pass: pass })
     };
     let entrance = &edge.figures.entrance;
-    // A descriptor is never negative.
-    match entrance.enter(stream.as_raw_fd().unsigned_abs().into(), from.ip()) {
+    // It is never negative.
+    let descriptor = stream.as_raw_fd().unsigned_abs().into();
+    match entrance.enter(descriptor, from.ip()) {
         Ok(pass) => {
             let connection = connection(pass, false);
             let io = Box::new(Lingering::new(stream, connection.clone()));
@@ -187,7 +189,9 @@ fn admit(
         }
         Err(why) => {
             entrance.refused(why, &edge.config);
-            if let Some(permit) = refusals.enter() {
+            if entrance.may_hear(descriptor)
+                && let Some(permit) = refusals.enter()
+            {
                 edge.tasks.spawn(refuse(stream, connection(permit.into(), true), why, bound.protocol));
             }
         }

