@@ -19,7 +19,7 @@ use crate::scenario::{Fault, FaultKind, Scenario};
 use crate::timeline::{Ended, Part, Watched};
 
 /// Longest time for a worker to end that has said all that it has to say.
-const ENDED_WITHIN: Duration = Duration::from_secs(10);
+const ENDED_WITHIN: Duration = Duration::from_secs(60);
 
 /// Worker processes of this machine.
 pub(crate) struct Workers(Vec<(String, Process)>);

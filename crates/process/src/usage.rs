@@ -192,8 +192,8 @@ mod tests {
         let later = MachineTime::parse("cpu  31 2 3 1060 50 4 5 17 0 0\n").expect("parse");
         assert_eq!(later.since(time).busy_share().to_string(), "0.4");
         let most = MachineTime {
-            busy: Duration::from_millis(1_970),
-            idle: Duration::from_millis(30),
+            busy: Duration::from_millis(1_930),
+            idle: Duration::from_millis(70),
             ..MachineTime::default()
         };
         assert_eq!(most.busy_share().to_string(), "0.965");
