@@ -13,8 +13,8 @@ use bytes::Bytes;
 use enfilade_mcp::Version;
 use futures::future::BoxFuture;
 use http::{HeaderValue, Request};
-use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// How long the head of the session's own stream is awaited. Some servers send it only with the first event: then the
