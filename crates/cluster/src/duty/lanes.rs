@@ -176,26 +176,32 @@ impl Lanes {
     /// Nothing follows; the digest that the other side must have.
     pub(crate) fn seal(&self, slot: Slot, lane: Lane) -> Option<[u8; 32]> {
         let now_ms = (self.clock)();
-        let mut sealed = None;
-        self.change_if(slot, lane, |filling| {
+        let (digest, confirmed) = {
+            let mut of_slot = self.lock(slot);
+            let filling = of_slot.filling(lane)?;
             let digest = filling.digest.clone().finalize().into();
-            sealed = Some(digest);
-            filling.sender.seal(now_ms, digest)
-        });
-        sealed
+            let (to, step) = (filling.sender.to(), filling.sender.seal(now_ms, digest));
+            (digest, self.carry(slot, to, lane, step))
+        };
+        confirmed.into_iter().for_each(Pending::confirm);
+        Some(digest)
     }
 
     /// The other side of a copy answered.
     pub(crate) fn answered(&self, answer: CopyAnswer) {
         let (slot, now_ms) = (answer.fence.slot, (self.clock)());
-        {
+        let confirmed = {
+            // One lock for both: an old answer must not count for a copy that is begun again in between.
             let mut of_slot = self.lock(slot);
             if of_slot.telling == Some(answer.lane) {
                 of_slot.answers.push(answer);
                 return;
             }
-        }
-        self.change_if(slot, answer.lane, |filling| filling.sender.answered(now_ms, answer));
+            let Some(filling) = of_slot.filling(answer.lane) else { return };
+            let (to, step) = (filling.sender.to(), filling.sender.answered(now_ms, answer));
+            self.carry(slot, to, answer.lane, step)
+        };
+        confirmed.into_iter().for_each(Pending::confirm);
     }
 
     /// A new entry of a slot's logs.
@@ -253,16 +259,6 @@ impl Lanes {
             }
             confirmed.into_iter().for_each(Pending::confirm);
         }
-    }
-
-    fn change_if(&self, slot: Slot, lane: Lane, step: impl FnOnce(&mut Filling) -> Step<Bytes, Pending>) {
-        let confirmed = {
-            let mut of_slot = self.lock(slot);
-            let Some(filling) = of_slot.filling(lane) else { return };
-            let (to, step) = (filling.sender.to(), step(filling));
-            self.carry(slot, to, lane, step)
-        };
-        confirmed.into_iter().for_each(Pending::confirm);
     }
 
     fn change(

@@ -60,14 +60,32 @@ impl Listener {
     }
 }
 
-/// Of two acknowledgements in a row the later says all.
+/// Of two acknowledgements in a row the later says all; and what is missing is said once, because each time that it is
+/// said much is sent again.
 fn add(answers: &mut Vec<CopyAnswer>, answer: CopyAnswer) {
     if let Some(last) = answers.last_mut() {
         let both = matches!((last.said, answer.said), (CopySaid::Upto(_), CopySaid::Upto(_)));
-        if both && last.fence == answer.fence && last.lane == answer.lane {
+        if *last == answer || both && last.fence == answer.fence && last.lane == answer.lane {
             *last = answer;
             return;
         }
     }
     answers.push(answer);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use enfilade_registry::copy::Lane;
+    use enfilade_registry::{CopyId, Fence, Slot, Term};
+
+    #[test]
+    fn what_needs_to_be_said_once_is_said_once() {
+        let fence = Fence { slot: Slot::MIN, term: Term(1) };
+        let answer = |said| CopyAnswer { fence, lane: Lane::Second(CopyId(1)), said };
+        let mut answers = Vec::new();
+        let said = [1, 2].map(CopySaid::Upto).into_iter().chain([CopySaid::Missing(3); 1_000]);
+        said.chain([CopySaid::Missing(4)]).for_each(|said| add(&mut answers, answer(said)));
+        assert_eq!(answers, [CopySaid::Upto(2), CopySaid::Missing(3), CopySaid::Missing(4)].map(answer));
+    }
 }

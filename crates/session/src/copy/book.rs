@@ -10,6 +10,9 @@ use enfilade_mcp::json;
 use enfilade_registry::{SessionId, Slot};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
+/// Complete streams of one session that are held at most, whatever its owner says.
+const CLOSED_MAX: usize = 2 * FINISHED_KEPT;
+
 /// The copies of all sessions of which this node is the second.
 #[derive(Debug, Default)]
 pub struct Book {
@@ -21,7 +24,7 @@ pub struct Book {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SessionCopy {
     pub(crate) streams: BTreeMap<u64, StreamCopy>,
-    /// Complete streams, oldest first.
+    /// Complete streams, in the order in which they were told.
     closed: VecDeque<u64>,
     bytes: usize,
     /// It came with a move: the former owner finishes its open calls.
@@ -159,7 +162,8 @@ impl SessionCopy {
                     stream.calls.clear();
                     self.closed.push_back(id);
                 }
-                while self.closed.len() > FINISHED_KEPT {
+                // Its owner says what it keeps no longer. A copy that begins hears of them in any order.
+                while self.closed.len() > CLOSED_MAX {
                     let oldest = self.closed.pop_front();
                     oldest.into_iter().for_each(|id| self.give_up(id));
                 }
@@ -295,17 +299,32 @@ mod tests {
     }
 
     #[test]
-    fn complete_streams_are_held_like_the_owner_holds_them() {
+    fn a_copy_gives_up_the_complete_streams_that_its_owner_gives_up() {
+        let mut copy = SessionCopy::default();
+        // Told in another order than that in which they ended, and then one more ends.
+        for stream in (2..=FINISHED_KEPT as u64).chain([1, FINISHED_KEPT as u64 + 1]) {
+            copy.apply(CopyChange::Open { stream, term: 1, calls: Vec::new() });
+            copy.apply(CopyChange::Close { stream });
+        }
+        copy.apply(CopyChange::Forget { stream: 1 });
+        assert_eq!(
+            copy.streams.keys().copied().collect::<Vec<_>>(),
+            (2..=FINISHED_KEPT as u64 + 1).collect::<Vec<_>>()
+        );
+    }
+
+    #[test]
+    fn complete_streams_are_bounded() {
         let mut book = Book::default();
         let mut tell = |change| book.apply(CopyEntry { session: id(2), change });
-        for stream in 1..=FINISHED_KEPT as u64 + 3 {
+        for stream in 1..=CLOSED_MAX as u64 + 3 {
             tell(CopyChange::Open { stream, term: 1, calls: Vec::new() });
             tell(CopyChange::Event { stream, seq: 0, droppable: false, answers: true, data: "12345".into() });
             tell(CopyChange::Close { stream });
         }
         tell(CopyChange::Forget { stream: 10 });
         let copy = book.session(&id(2)).unwrap();
-        assert_eq!((copy.streams.len(), book.bytes()), (FINISHED_KEPT - 1, (FINISHED_KEPT - 1) * 5));
+        assert_eq!((copy.streams.len(), book.bytes()), (CLOSED_MAX - 1, (CLOSED_MAX - 1) * 5));
         book.apply(CopyEntry { session: id(2), change: CopyChange::End });
         assert_eq!((book.bytes(), book.sessions(id(2).slot()).count()), (0, 0));
     }
