@@ -81,7 +81,7 @@ bench: ## CPU per call beside nginx (needs nginx), of a forwarded call, from 1 t
 	$(RELEASE)/examples/rate || failed=1
 	$(RELEASE)/enfilade-bench sessions --gateway $(RELEASE)/enfilade --rate-min 5000 --bytes-max 1024 || failed=1
 	$(RELEASE)/enfilade-bench forwarded --gateway $(RELEASE)/enfilade --ratio-max 1.5 || failed=1
-	timeout 300 $(RELEASE)/enfilade-bench scale --gateway $(RELEASE)/enfilade --flat-max 0.10 || failed=1
+	timeout 420 $(RELEASE)/enfilade-bench scale --gateway $(RELEASE)/enfilade --flat-max 0.10 || failed=1
 	exit $$failed
 
 sim: ## The cluster in a deterministic world: SEEDS=n seeds, invariants after every step

@@ -1,7 +1,8 @@
 //! Whether a call costs the same in clusters of every size: local ones and forwarded ones, each class by itself, under
 //! the same load, beside as many nginx as there are nodes.
 //!
-//! More processes share the same caches and are woken for fewer calls each; what that alone costs shows in nginx's column.
+//! Nodes that share cores and caches cost more by that alone. One of the loads therefore goes to one node, or over one
+//! link, while the others are there; for the others nginx's column shows it.
 
 mod report;
 
@@ -45,6 +46,9 @@ enum Class {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Kind {
+    /// All connections at one node, or over one link, while the others are there: the machine is shared alike whatever the
+    /// size, so what grows is the cluster's.
+    One,
     /// The same connections whatever the size; each answer is followed by the next call.
     Closed,
     /// As many connections for each node: what a node has before it at a time is the same whatever the size.
@@ -53,7 +57,7 @@ enum Kind {
     Rate,
 }
 
-const KINDS: [Kind; 3] = [Kind::Closed, Kind::ClosedEach, Kind::Rate];
+const KINDS: [Kind; 4] = [Kind::One, Kind::Closed, Kind::ClosedEach, Kind::Rate];
 
 /// A measured cell of one round.
 #[derive(Serialize)]
@@ -167,14 +171,16 @@ impl<'a> Bench<'a> {
     }
 
     async fn through(&self, cluster: &Cluster, way: Way, kind: Kind) -> Result<Net> {
-        let mut load = self.load(cluster.places(way), cluster.path(), kind, cluster.pids.len());
+        let mut places = cluster.places(way);
+        places.truncate(kind.places_max());
+        let mut load = self.load(places, cluster.path(), kind, cluster.pids.len());
         load.proxy_pids.clone_from(&cluster.pids);
         cluster.measure(Duration::from_secs_f64(self.options.idle_seconds), &load).await
     }
 
     /// The same through nginx; it does nothing while it is idle.
     async fn past(&self, nodes: usize, kind: Kind) -> Result<Net> {
-        let some = &self.nginx[..nodes];
+        let some = &self.nginx[..nodes.min(kind.places_max())];
         let places = some.iter().map(|nginx| Place::alone(nginx.server.endpoint.address)).collect();
         let mut load = self.load(places, &self.upstream.endpoint.path, kind, nodes);
         load.proxy_pids = some.iter().flat_map(|nginx| nginx.pids.iter().copied()).collect();
@@ -209,11 +215,18 @@ impl<'a> Bench<'a> {
     }
 }
 
+impl Kind {
+    /// At how many places of a cluster calls arrive at most.
+    fn places_max(self) -> usize {
+        if self == Kind::One { 1 } else { usize::MAX }
+    }
+}
+
 impl ScaleOptions {
     /// Connections, and calls per second over all of them.
     fn sent(&self, kind: Kind, nodes: usize) -> (usize, Option<f64>) {
         match kind {
-            Kind::Closed => (self.connections, None),
+            Kind::One | Kind::Closed => (self.connections, None),
             Kind::ClosedEach => (self.connections * nodes, None),
             Kind::Rate => (self.connections, Some(self.calls_per_second)),
         }

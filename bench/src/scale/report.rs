@@ -181,8 +181,8 @@ impl fmt::Display for Report {
         writeln!(f, "CPU us/call of all nodes; `idle` is what idle nodes use, and not in the CPU beside it")?;
         writeln!(
             f,
-            "{payload} B; closed: a closed loop on {connections} connections, closed *: for each node; \
-             rate: {calls_per_second} calls/s"
+            "{payload} B; one: a closed loop on {connections} connections at one node or over one link, closed: over all \
+             nodes, closed *: for each node; rate: {calls_per_second} calls/s"
         )?;
         let column =
             |ratio: &str| format!("{:>7} {:>15} {:>5} {ratio:>8} {:>10}", "CPU", "lowest-highest", "idle", "/smallest");
@@ -224,6 +224,7 @@ impl fmt::Display for Report {
 impl Kind {
     fn name(self) -> &'static str {
         match self {
+            Kind::One => "one",
             Kind::Closed => "closed",
             Kind::ClosedEach => "closed *",
             Kind::Rate => "rate",
