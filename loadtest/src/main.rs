@@ -13,6 +13,7 @@ mod http;
 mod limits;
 mod local;
 mod outcome;
+mod refusal;
 mod report;
 mod run;
 mod scenario;

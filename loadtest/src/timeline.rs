@@ -9,6 +9,7 @@ use enfilade_process::{CpuTime, MachineTime, descriptors, resident_bytes, thread
 use serde::{Deserialize, Serialize};
 
 use crate::proto::Gauges;
+use crate::refusal::Refusals;
 use crate::scenario::FaultKind;
 use crate::tally::Tally;
 use crate::tasks::Tasks;
@@ -122,7 +123,19 @@ pub(crate) struct Ended {
     /// Where they were held to something.
     pub(crate) held: Vec<Held>,
     /// Those that had ended before they were asked to.
-    pub(crate) died: Vec<String>,
+    pub(crate) died: Vec<Death>,
+}
+
+/// A node that ended by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Death {
+    pub(crate) node: String,
+    /// When it was seen, in milliseconds since 1970.
+    pub(crate) at_unix_ms: u64,
+    /// `killed by SIGKILL (9), for want of memory`, `exit code 70`.
+    pub(crate) how: String,
+    /// Its control group says that it was killed because there was no more memory.
+    pub(crate) is_oom: bool,
 }
 
 /// Something that happened.
@@ -150,6 +163,8 @@ pub(crate) struct State {
 #[derive(Debug, Default)]
 pub(crate) struct Timeline {
     pub(crate) tally: Tally,
+    /// Why sessions did not open.
+    pub(crate) refusals: Refusals,
     pub(crate) events: Vec<Event>,
     pub(crate) processes: Vec<ProcessUsage>,
     /// Streams and such, by second.

@@ -35,16 +35,25 @@ struct Row {
     forwarded_to_local: Option<f64>,
 }
 
-/// How far sizes are apart under one load.
-#[derive(Debug, Serialize)]
-struct Apart {
+/// How far one class of the gateway is from flat in a larger cluster, and nginx from the one size to the other beside it.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Flat {
     kind: Kind,
-    /// Largest share by which a class of the gateway costs more or less than in the smallest cluster.
-    worst: Option<f64>,
-    /// Largest share by which it costs more than there, times what as many nginx cost more: what the machine does not
-    /// explain.
-    beyond_nginx_worst: Option<f64>,
+    class: Class,
+    /// The smallest cluster that has the class.
+    smallest: usize,
+    nodes: usize,
+    /// What it costs in the larger one over what it costs in the smallest; 1 is flat.
+    to_smallest: f64,
+    /// The same of nginx: as many as nodes.
+    nginx: Option<f64>,
+    /// The former over the latter: what more processes on the same machine do not explain.
+    to_nginx: Option<f64>,
 }
+
+/// Those of the gateway.
+const CLASSES: [(Class, fn(&Row) -> Option<Figures>); 2] =
+    [(Class::Local, |row| row.local), (Class::Forwarded, |row| row.forwarded)];
 
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
@@ -52,7 +61,7 @@ pub(super) struct Report {
     connections: usize,
     payload: usize,
     calls_per_second: f64,
-    apart: Vec<Apart>,
+    flat: Vec<Flat>,
     local_to_nginx_worst: Option<f64>,
     forwarded_to_local_worst: Option<f64>,
     flat_max: Option<f64>,
@@ -75,7 +84,7 @@ impl Report {
         let worst = |figure: fn(&Row) -> Option<f64>| rows.iter().filter_map(figure).reduce(f64::max);
         let others = measured.iter().map(|one| one.net.sample.others_cores + one.net.sample.stolen_cores);
         Self {
-            apart: KINDS.map(|kind| apart(&rows, kind)).into(),
+            flat: flat(&rows),
             local_to_nginx_worst: worst(|row| row.local_to_nginx),
             forwarded_to_local_worst: worst(|row| row.forwarded_to_local),
             connections: options.connections,
@@ -108,11 +117,22 @@ impl Report {
     }
 }
 
-fn apart(rows: &[Row], kind: Kind) -> Apart {
-    let worst = |figure: fn(&Row) -> Option<f64>| {
-        rows.iter().filter(|row| row.kind == kind).filter_map(figure).reduce(f64::max)
-    };
-    Apart { kind, worst: worst(Row::apart), beyond_nginx_worst: worst(Row::beyond_nginx) }
+fn flat(rows: &[Row]) -> Vec<Flat> {
+    let mut all = Vec::new();
+    for kind in KINDS {
+        for (class, figures) in CLASSES {
+            let mut having = rows.iter().filter(|row| row.kind == kind && figures(row).is_some());
+            let Some(smallest) = having.next() else { continue };
+            // To the same smallest size, which may not be nginx's own.
+            let nginx = |row: &Row| Some(row.nginx?.cpu_us / smallest.nginx?.cpu_us);
+            all.extend(having.filter_map(|row| {
+                let (to_smallest, nginx) = (figures(row)?.to_smallest, nginx(row));
+                let to_nginx = nginx.map(|nginx| to_smallest / nginx);
+                Some(Flat { kind, class, smallest: smallest.nodes, nodes: row.nodes, to_smallest, nginx, to_nginx })
+            }));
+        }
+    }
+    all
 }
 
 fn row(measured: &[Measured], nodes: usize, kind: Kind, above: &[Row]) -> Row {
@@ -164,12 +184,6 @@ impl Row {
         self.to_smallest().map(|ratio| (ratio - 1.0).abs()).reduce(f64::max)
     }
 
-    /// The same, upwards only, where nginx in its place would be no further apart.
-    fn beyond_nginx(&self) -> Option<f64> {
-        let nginx = self.nginx?.to_smallest.max(1.0);
-        self.to_smallest().map(|ratio| (ratio / nginx - 1.0).max(0.0)).reduce(f64::max)
-    }
-
     fn to_smallest(&self) -> impl Iterator<Item = f64> {
         [self.local, self.forwarded].into_iter().flatten().map(|figures| figures.to_smallest)
     }
@@ -200,11 +214,7 @@ impl fmt::Display for Report {
         for row in &self.rows {
             writeln!(f, "{row}{}", if self.is_above(row) { " above a limit" } else { "" })?;
         }
-        let max = number(self.flat_max, 2);
-        for Apart { kind, worst, beyond_nginx_worst } in &self.apart {
-            let (kind, worst, beyond) = (kind.name(), number(*worst, 2), number(*beyond_nginx_worst, 2));
-            writeln!(f, "{kind}: apart from the smallest cluster {worst}, limit {max}; beyond as many nginx {beyond}")?;
-        }
+        self.fmt_flat(f)?;
         let limits = [
             ("local over nginx", self.local_to_nginx_worst, self.nginx_ratio_max),
             ("forwarded over local", self.forwarded_to_local_worst, self.ratio_max),
@@ -218,6 +228,43 @@ impl fmt::Display for Report {
             writeln!(f, "DOUBTFUL: the machine was not quiet; run it again with nothing beside it")?;
         }
         writeln!(f, "{}", if self.is_good() { "good" } else { "NOT GOOD" })
+    }
+}
+
+impl Report {
+    /// The size that is furthest from flat, of each class under each load.
+    fn fmt_flat(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let max = self.flat_max.map_or("no limit".to_owned(), |max| format!("limit 1.00 +- {max:.2}"));
+        writeln!(f, "flat: CPU of a call in the cluster furthest from the smallest, over that in the smallest; {max}")?;
+        writeln!(
+            f,
+            "{:>8} {:>9} {:>10} {:>8} {:>8} {:>12}",
+            "load", "class", "nodes", "gateway", "nginx", "ratio of both"
+        )?;
+        let far = |one: &&Flat| (one.to_smallest - 1.0).abs();
+        for kind in KINDS {
+            for (class, _) in CLASSES {
+                let sizes = self.flat.iter().filter(|one| one.kind == kind && one.class == class);
+                let Some(one) = sizes.max_by(|one, other| far(one).total_cmp(&far(other))) else { continue };
+                let nodes = format!("{} -> {}", one.smallest, one.nodes);
+                let [gateway, nginx, both] =
+                    [Some(one.to_smallest), one.nginx, one.to_nginx].map(|figure| number(figure, 2));
+                let above = if self.flat_max.is_some_and(|max| far(&one) > max) { " above the limit" } else { "" };
+                let (kind, class) = (kind.name(), class.name());
+                writeln!(f, "{kind:>8} {class:>9} {nodes:>10} {gateway:>8} {nginx:>8} {both:>12}{above}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Class {
+    fn name(self) -> &'static str {
+        match self {
+            Class::Local => "local",
+            Class::Forwarded => "forwarded",
+            Class::Nginx => "nginx",
+        }
     }
 }
 

@@ -154,11 +154,18 @@ impl Process {
     /// # Errors
     /// It does not.
     pub fn check_alive(&mut self) -> Result<(), Failure> {
-        match self.child.try_wait() {
-            Ok(None) => Ok(()),
-            Ok(Some(status)) => Err(self.ended_early(&format!("meanwhile ({status})"))),
-            Err(cause) => Err(self.system(cause)),
+        match self.has_ended()? {
+            None => Ok(()),
+            Some(status) => Err(self.ended_early(&format!("meanwhile ({status})"))),
         }
+    }
+
+    /// How it has ended, if it has.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub fn has_ended(&mut self) -> Result<Option<ExitStatus>, Failure> {
+        self.child.try_wait().map_err(|cause| self.system(cause))
     }
 
     /// Sends it a signal.

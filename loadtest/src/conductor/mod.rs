@@ -12,7 +12,7 @@ use crate::clock::{Clock, unix_ms};
 use crate::console::Console;
 use crate::coordinator::{Heard, Speaker, What};
 use crate::proto::{Finish, Hello, Hold, Plan, Progress, Targets, from_worker, to_worker};
-use crate::scenario::{Fault, Scenario};
+use crate::scenario::{Fault, FaultKind, Scenario};
 use crate::timeline::{Event, Timeline, Watched};
 
 /// Longest time for all workers to come.
@@ -33,9 +33,9 @@ pub(crate) struct Hands {
     pub(crate) told: mpsc::Receiver<Told>,
 }
 
-/// What became of a fault.
+/// What became of a fault, or what happened by itself.
 pub(crate) struct Told {
-    pub(crate) fault: Fault,
+    pub(crate) fault: Option<FaultKind>,
     pub(crate) began: Instant,
     pub(crate) text: String,
     /// Where clients connect from now on, if that has changed.
@@ -131,7 +131,7 @@ impl Conductor {
         Ok(start_unix_ms)
     }
 
-    /// Until all sessions were opened or given up.
+    /// Until all sessions were opened or given up. After a bounded time the rest is given up, too.
     async fn ramp(&mut self) -> Result<()> {
         let (ramp, connections) = (self.setup.scenario.ramp(), self.setup.scenario.connections);
         let longest = ramp * 2 + RAMP_EXTRA;
@@ -231,6 +231,7 @@ impl Conductor {
 
     fn add(&mut self, worker: usize, progress: Progress) {
         progress.cells.iter().for_each(|cell| self.timeline.tally.put(cell));
+        progress.refusals.iter().for_each(|refusal| self.timeline.refusals.put(refusal));
         progress.examples.iter().for_each(|example| self.timeline.example(example.second, &example.text));
         if let (Some(gauges), Some(hello)) = (progress.gauges, &self.workers[worker].hello) {
             self.timeline.gauge(worker, &hello.name, gauges);
@@ -241,7 +242,7 @@ impl Conductor {
         let until = self.clock.now();
         let second = until - told.began.elapsed().as_secs_f64();
         self.console.say(&format!("{second:6.0} s  {}", told.text));
-        self.timeline.events.push(Event { second, until, text: told.text, fault: Some(told.fault.kind) });
+        self.timeline.events.push(Event { second, until, text: told.text, fault: told.fault });
         self.setup.watched.extend(told.watched);
         if let Some(urls) = told.targets {
             self.say_to_all(&to_worker::Message::Targets(Targets { urls })).await;

@@ -63,7 +63,12 @@ impl Connection {
 
     /// Sends a request and reads the whole answer.
     pub(crate) async fn ask(&mut self, request: &[u8]) -> Result<Answer, Fault> {
-        let (mut head, mut rest) = self.head(request).await?;
+        let (head, rest) = self.head(request).await?;
+        self.answer(head, rest).await
+    }
+
+    /// Reads the rest of an answer, of which this came.
+    pub(crate) async fn answer(&mut self, mut head: Head, mut rest: Vec<u8>) -> Result<Answer, Fault> {
         let (mut body, mut events) = (Vec::new(), Events::default());
         loop {
             let read = head.body.read(&rest, |bytes| {

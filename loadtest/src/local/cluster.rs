@@ -1,15 +1,19 @@
 //! Nodes as processes of this machine, each at an address of its own in 127.0.0.0/8, so that each has all ports.
 
 use std::net::SocketAddr;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
+use std::process::ExitStatus;
 
 use anyhow::{Context, Result, ensure};
 use enfilade_process::{Process, Said};
+use nix::sys::signal::Signal;
 use serde_json::{Map, Value, json};
 use tokio::process::Command;
 
 use super::cgroup::{Bounds, Counted, Group, Groups};
-use crate::timeline::{Ended, Held, Part, Watched};
+use crate::clock::unix_ms;
+use crate::timeline::{Death, Ended, Held, Part, Watched};
 
 /// Voters of the registry; further nodes only own sessions and take clients.
 const VOTERS: usize = 3;
@@ -37,6 +41,8 @@ pub(super) struct Cluster {
     nodes: Vec<Node>,
     /// Of all nodes, those included that are gone. Dropped after them: groups must be empty.
     held: Vec<(String, Group)>,
+    /// Those that ended by themselves.
+    died: Vec<Death>,
     started: usize,
     voters: Vec<String>,
 }
@@ -52,8 +58,8 @@ impl Cluster {
         more: Map<String, Value>,
     ) -> Result<Cluster> {
         let groups = Groups::new(bounds)?;
-        let (nodes, held, voters) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Cluster { program, dir, upstream, log, more, bounds, groups, nodes, held, started: 0, voters })
+        let (nodes, held, died, voters) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Ok(Cluster { program, dir, upstream, log, more, bounds, groups, nodes, held, died, started: 0, voters })
     }
 
     /// Founds it.
@@ -96,18 +102,41 @@ impl Cluster {
         self.nodes.iter().map(Node::watched).collect()
     }
 
-    /// Ends all nodes. They have nobody to hand over to, so they are not asked to.
-    pub(super) async fn end(mut self) -> Result<Ended> {
-        let mut died = Vec::new();
+    /// Takes out those that have ended by themselves since the last look, and returns them.
+    pub(super) fn look(&mut self) -> Vec<Death> {
+        let mut dead = Vec::new();
         for mut node in std::mem::take(&mut self.nodes) {
-            match node.process.check_alive() {
-                Ok(()) => {
-                    node.process.kill().await?;
+            match node.process.has_ended() {
+                Ok(None) => self.nodes.push(node),
+                Ok(Some(status)) => {
+                    if let Err(last_words) = node.process.check_alive() {
+                        eprintln!("{last_words}");
+                    }
+                    dead.push(self.death(&node.name, &how(status)));
                 }
-                Err(failure) => {
-                    eprintln!("{failure}");
-                    died.push(node.name);
-                }
+                // Whether it runs is not known; dropped it does not.
+                Err(failure) => dead.push(self.death(&node.name, &failure.to_string())),
+            }
+        }
+        self.died.extend_from_slice(&dead);
+        dead
+    }
+
+    fn death(&self, node: &str, how: &str) -> Death {
+        let group = self.held.iter().find(|(name, _)| name == node);
+        let is_oom = group.is_some_and(|(_, group)| group.counted().oom_kills > 0);
+        let how = if is_oom { format!("{how}, for want of memory") } else { how.to_owned() };
+        Death { node: node.to_owned(), at_unix_ms: unix_ms(), how, is_oom }
+    }
+
+    /// Ends all nodes, whatever becomes of any of them. They have nobody to hand over to, so they are not asked to.
+    pub(super) async fn end(mut self) -> Ended {
+        self.look();
+        for node in std::mem::take(&mut self.nodes) {
+            // One may have been quicker; it is gone all the same.
+            if let Err(failure) = node.process.kill().await {
+                let dead = self.death(&node.name, &failure.to_string());
+                self.died.push(dead);
             }
         }
         let Bounds { cpu_max, memory_max } = self.bounds;
@@ -116,7 +145,7 @@ impl Cluster {
             let throttled = throttled as f64 / periods.max(1) as f64;
             Held { node: name.clone(), cpu_max, memory_max, memory_peak_bytes, oom_kills, throttled }
         });
-        Ok(Ended { held: held.collect(), died })
+        Ended { held: held.collect(), died: std::mem::take(&mut self.died) }
     }
 
     async fn spawn(&mut self, coming: &[Node]) -> Result<Node> {
@@ -185,6 +214,31 @@ impl Node {
     }
 }
 
+/// By which signal, or with which code.
+fn how(status: ExitStatus) -> String {
+    match (status.signal(), status.code()) {
+        (Some(number), _) => {
+            let name = Signal::try_from(number).map_or("a signal", Signal::as_str);
+            format!("killed by {name} ({number})")
+        }
+        (None, Some(code)) => format!("exit code {code}"),
+        (None, None) => status.to_string(),
+    }
+}
+
 fn name(number: usize) -> String {
     format!("n{number}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_a_node_ended_is_said_with_its_signal_or_its_code() {
+        // As the system packs them: the signal below, the code in the second byte.
+        assert_eq!(how(ExitStatus::from_raw(9)), "killed by SIGKILL (9)");
+        assert_eq!(how(ExitStatus::from_raw(6 | 0x80)), "killed by SIGABRT (6)");
+        assert_eq!(how(ExitStatus::from_raw(70 << 8)), "exit code 70");
+    }
 }

@@ -1,14 +1,18 @@
-//! Faults of a local run: kills, stops and adds nodes, one after the other.
+//! Faults of a local run: kills, stops and adds nodes, one after the other; and looks meanwhile whether a node has died.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use tokio::sync::mpsc;
+use tokio::time::interval;
 
 use super::cluster::Cluster;
 use crate::conductor::{FAULTS_MAX, Hands, Told};
 use crate::run::command;
 use crate::scenario::{Fault, FaultKind};
+
+/// How late it may be seen that a node has died, while no fault is under way.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Returns how they are asked for, and the task that does them; it gives the nodes back when nobody asks any more.
 pub(super) fn of(cluster: Cluster) -> (Hands, impl Future<Output = Cluster>) {
@@ -18,12 +22,18 @@ pub(super) fn of(cluster: Cluster) -> (Hands, impl Future<Output = Cluster>) {
 }
 
 async fn work(mut cluster: Cluster, mut asked: mpsc::Receiver<Fault>, tells: mpsc::Sender<Told>) -> Cluster {
-    while let Some(fault) = asked.recv().await {
-        let began = Instant::now();
-        let mut told = Told { fault, began, text: String::new(), targets: None, watched: None };
-        if let Err(error) = perform(&mut cluster, &mut told).await {
-            told.text = format!("{:?} failed: {error:#}", told.fault.kind);
-        }
+    let mut tick = interval(LOOK_EVERY);
+    loop {
+        let told = tokio::select! {
+            fault = asked.recv() => match fault {
+                Some(fault) => performed(&mut cluster, &fault).await,
+                None => break,
+            },
+            _ = tick.tick() => match died(&mut cluster) {
+                Some(told) => told,
+                None => continue,
+            },
+        };
         if tells.send(told).await.is_err() {
             break;
         }
@@ -31,8 +41,29 @@ async fn work(mut cluster: Cluster, mut asked: mpsc::Receiver<Fault>, tells: mps
     cluster
 }
 
-async fn perform(cluster: &mut Cluster, told: &mut Told) -> Result<()> {
-    match told.fault.kind {
+/// Clients connect to the others from then on.
+fn died(cluster: &mut Cluster) -> Option<Told> {
+    let dead = cluster.look();
+    if dead.is_empty() {
+        return None;
+    }
+    let text = dead.iter().map(|one| format!("{} died: {}", one.node, one.how)).collect::<Vec<_>>().join("; ");
+    // Where no node is left they go on trying the last ones.
+    let targets = Some(cluster.urls()).filter(|urls| !urls.is_empty());
+    Some(Told { fault: None, began: Instant::now(), text, targets, watched: None })
+}
+
+async fn performed(cluster: &mut Cluster, fault: &Fault) -> Told {
+    let (fault_kind, began) = (Some(fault.kind), Instant::now());
+    let mut told = Told { fault: fault_kind, began, text: String::new(), targets: None, watched: None };
+    if let Err(error) = perform(cluster, fault, &mut told).await {
+        told.text = format!("{:?} failed: {error:#}", fault.kind);
+    }
+    told
+}
+
+async fn perform(cluster: &mut Cluster, fault: &Fault, told: &mut Told) -> Result<()> {
+    match fault.kind {
         FaultKind::KillOwner => {
             let (name, process) = cluster.take()?;
             told.began = Instant::now();
@@ -53,7 +84,7 @@ async fn perform(cluster: &mut Cluster, told: &mut Told) -> Result<()> {
             told.targets = Some(cluster.urls());
             told.watched = Some(watched);
         }
-        FaultKind::Command => told.text = command(&told.fault).await?,
+        FaultKind::Command => told.text = command(fault).await?,
     }
     Ok(())
 }

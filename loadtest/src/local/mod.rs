@@ -91,7 +91,7 @@ async fn carry_out(options: &LocalOptions, scenario: Scenario, size: Size) -> Re
     workers.check_after(&led)?;
     let seen = led?;
     let cluster = done.await.context("the nodes are gone")?;
-    let report = report::build(scenario, seen, cluster.end().await?, true);
+    let report = report::build(scenario, seen, cluster.end().await, true);
     report.write(&options.common.out)?;
     workers.end().await?;
     upstream.end().await?;

@@ -5,12 +5,12 @@ use std::ops::Range;
 use std::process::Command;
 
 use super::verdict::{Facts, judge};
-use super::{FORMAT, HostFacts, Phase, Report, Second, Summary, fanout, overload, trend};
+use super::{Connected, FORMAT, HostFacts, Phase, Report, Second, Summary, fanout, overload, trend};
 use crate::conductor::Seen;
 use crate::outcome::{Outcome, REFUSALS};
 use crate::scenario::Scenario;
 use crate::tally::{Cell, Operation};
-use crate::timeline::{Ended, Part, StageKind, Timeline};
+use crate::timeline::{Death, Ended, Part, StageKind, Timeline};
 
 /// The window after a fault.
 const WINDOW_S: u32 = 15;
@@ -38,16 +38,18 @@ pub(crate) fn build(scenario: Scenario, seen: Seen, ended: Ended, shares_host: b
     let (warm, until) = (f64::from(hold.0) + scenario.limits.warm_up.as_secs_f64(), f64::from(hold.1));
     let is_asked_for = scenario.limits.memory_mib_per_minute.is_some() || scenario.limits.drift_max.is_some();
     let Ended { held, died } = ended;
+    let connected = connected(&scenario, &timeline, hold.0);
     let facts = Facts {
         overload: overload::of(&timeline.stages, timeline.peak, &timeline.tally, &scenario.limits),
         trends: if is_asked_for { trend::of(&timeline.processes, warm, until) } else { Vec::new() },
-        died,
+        died: died.iter().map(|one| died_text(one, begun_unix_ms)).collect(),
+        connected: connected.clone(),
         memory_max: scenario.local.memory_max,
         held,
-        ..facts(&scenario, &timeline, &steady, streams_fewest, shares_host)
+        ..facts(&timeline, &steady, streams_fewest, shares_host)
     };
     let fanout = fanout::of(&timeline.tally, &timeline.processes, &steady);
-    let (verdict, checks) = judge(&facts, &scenario.limits);
+    let (verdict, checks, reasons) = judge(&facts, &scenario.limits);
     let phases = phases(&timeline, &spans, hold);
     let most = timeline.states.values().map(|state| state.streams.iter().sum()).max();
     let bytes_per_stream = bytes_per_stream(&timeline, &steady);
@@ -62,7 +64,10 @@ pub(crate) fn build(scenario: Scenario, seen: Seen, ended: Ended, shares_host: b
         host: host(),
         workers,
         verdict,
+        reasons,
         checks,
+        connected: Some(connected),
+        died,
         streams_most: most.unwrap_or(0),
         streams_fewest,
         bytes_per_stream,
@@ -78,6 +83,16 @@ pub(crate) fn build(scenario: Scenario, seen: Seen, ended: Ended, shares_host: b
         examples,
         scenario,
     }
+}
+
+fn connected(scenario: &Scenario, timeline: &Timeline, hold_from: u32) -> Connected {
+    let opened = timeline.tally.sum(Operation::Open, |second| second < hold_from).of(Outcome::Ok);
+    Connected { asked: scenario.connections, opened, not_open: timeline.refusals.listed() }
+}
+
+fn died_text(death: &Death, begun_unix_ms: u64) -> String {
+    let second = death.at_unix_ms.saturating_sub(begun_unix_ms) / 1_000;
+    format!("{} died in second {second}: {}", death.node, death.how)
 }
 
 const STEADY: &str = "steady";
@@ -136,7 +151,7 @@ fn operations(timeline: &Timeline, is_in: &dyn Fn(u32) -> bool) -> BTreeMap<Stri
     some.map(|(operation, sum)| (operation.name().to_owned(), Summary::of(&sum))).collect()
 }
 
-fn facts(scenario: &Scenario, timeline: &Timeline, steady: &[u32], streams_fewest: u64, shares_host: bool) -> Facts {
+fn facts(timeline: &Timeline, steady: &[u32], streams_fewest: u64, shares_host: bool) -> Facts {
     let is_steady = |second: u32| steady.binary_search(&second).is_ok();
     let of = |operation| timeline.tally.sum(operation, is_steady);
     let mut asked = Cell::default();
@@ -158,7 +173,6 @@ fn facts(scenario: &Scenario, timeline: &Timeline, steady: &[u32], streams_fewes
         never,
         served_again_ms: again.iter().map(Cell::max_ms).fold(0.0, f64::max),
         has_faults: timeline.events.iter().any(|event| event.fault.is_some()),
-        connections: scenario.connections,
         streams_fewest,
         worker_cores: worker_cores(timeline, &is_steady),
         host_busy: shares_host.then(|| mean(&busy)),
@@ -196,6 +210,8 @@ fn seconds(timeline: &Timeline) -> Vec<Second> {
     let cell = |second, operation| timeline.tally.get(second, operation).unwrap_or(&none);
     let one = |second| {
         let calls = cell(second, Operation::Call);
+        let opens = cell(second, Operation::Open);
+        let not_let_in = opens.of(Outcome::Refused) + opens.of(Outcome::Limited);
         let failed = [Outcome::Error, Outcome::Lost, Outcome::Wrong, Outcome::Silent];
         Second {
             second,
@@ -212,6 +228,9 @@ fn seconds(timeline: &Timeline) -> Vec<Second> {
             late_p99_ms: cell(second, Operation::Late).ms(0.99),
             broke: cell(second, Operation::Reopen).offered,
             delivered: cell(second, Operation::Deliver).of(Outcome::Ok),
+            opened: opens.of(Outcome::Ok),
+            not_let_in,
+            not_opened: opens.ended() + opens.of(Outcome::Unsent) - opens.of(Outcome::Ok) - not_let_in,
             busy: timeline.busy.get(&second).copied().unwrap_or(0.0),
         }
     };

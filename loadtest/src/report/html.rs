@@ -44,15 +44,19 @@ fn head(out: &mut String, report: &Report) {
         Verdict::NotGood => "bad",
         Verdict::GeneratorLimited => "void",
     };
-    let _ = write!(out, r#"<p class="verdict {class}">{}</p>"#, report.verdict.text());
+    let _ = write!(out, r#"<p class="verdict {class}">{}</p>"#, escape(&report.verdict_text()));
     let nodes = report.processes.iter().filter(|process| process.part == Part::Node).count();
     let fact = |name: &str, value: String| format!("<div><dt>{name}</dt><dd>{value}</dd></div>");
     let steady = report.phases.iter().find(|phase| phase.name == "steady");
     let calls = steady.and_then(|phase| Some((phase.seconds, phase.operations.get("call")?)));
-    let mut facts = vec![
+    let mut facts: Vec<String> = Vec::new();
+    if let Some(connected) = report.connected.as_ref() {
+        facts.push(fact("connected, of those asked for", format!("{} / {}", connected.opened, connected.asked)));
+    }
+    facts.extend([
         fact("streams at most", report.streams_most.to_string()),
         fact("fewest while steady", report.streams_fewest.to_string()),
-    ];
+    ]);
     if let Some((seconds, calls)) = calls {
         let per_second = |count: u64| format!("{:.0}/s", count as f64 / f64::from(seconds.max(1)));
         let ok = calls.outcomes.get("ok").copied().unwrap_or(0);
@@ -149,8 +153,17 @@ fn of_seconds(report: &Report) -> Vec<Plot<'static>> {
         latency(report, "max", |second| second.max_ms),
         latency(report, "generator late, p99", |second| second.late_p99_ms),
     ];
-    vec![
-        Plot { is_stacked: true, ..plot("Open streams", "by kind", streams) },
+    let opens = vec![
+        line(report, "opened", |second| second.opened as f64),
+        line(report, "refused (503, 429)", |second| second.not_let_in as f64),
+        line(report, "not opened otherwise", |second| second.not_opened as f64),
+    ];
+    let is_known = |plot: &Plot<'_>| plot.lines.iter().flat_map(|line| &line.points).any(|(_, y)| *y > 0.0);
+    // Files of earlier versions do not have it.
+    let opens = plot("Sessions that were to open, by when they were due", "sessions/s", opens);
+    let opens = Some(Plot { is_stacked: true, ..opens }).filter(is_known);
+    let streams = Plot { is_stacked: true, ..plot("Open streams", "by kind", streams) };
+    let others = [
         // Multiples of the peak are far apart.
         Plot {
             is_logarithmic: peak.is_some(),
@@ -171,7 +184,8 @@ fn of_seconds(report: &Report) -> Vec<Plot<'static>> {
                 line(report, "notices delivered", |second| second.delivered as f64),
             ],
         ),
-    ]
+    ];
+    [streams].into_iter().chain(opens).chain(others).collect()
 }
 
 fn of_processes(report: &Report) -> Vec<Plot<'static>> {

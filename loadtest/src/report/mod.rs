@@ -17,9 +17,10 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::outcome::Outcome;
+use crate::refusal::NotOpen;
 use crate::scenario::Scenario;
 use crate::tally::Cell;
-use crate::timeline::{Event, Held, ProcessUsage};
+use crate::timeline::{Death, Event, Held, ProcessUsage};
 
 pub(crate) use build::build;
 
@@ -100,6 +101,13 @@ pub(crate) struct Second {
     /// Streams that broke.
     pub(crate) broke: u64,
     pub(crate) delivered: u64,
+    /// Sessions that were to open in this second: those that did, those that were refused (503, 429), the others.
+    #[serde(default)]
+    pub(crate) opened: u64,
+    #[serde(default)]
+    pub(crate) not_let_in: u64,
+    #[serde(default)]
+    pub(crate) not_opened: u64,
     /// Share of all cores of the coordinator's host.
     pub(crate) busy: f64,
 }
@@ -110,6 +118,16 @@ pub(crate) struct HostFacts {
     pub(crate) cores: usize,
     pub(crate) memory_bytes: u64,
     pub(crate) kernel: String,
+}
+
+/// What became of the ramp.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Connected {
+    pub(crate) asked: u64,
+    /// Sessions that opened in the ramp.
+    pub(crate) opened: u64,
+    /// Why the others did not, the most frequent first.
+    pub(crate) not_open: Vec<NotOpen>,
 }
 
 /// Everything.
@@ -124,7 +142,16 @@ pub(crate) struct Report {
     pub(crate) scenario: Scenario,
     pub(crate) workers: Vec<String>,
     pub(crate) verdict: Verdict,
+    /// What speaks for itself when the run is not good, whatever else the limits say.
+    #[serde(default)]
+    pub(crate) reasons: Vec<String>,
     pub(crate) checks: Vec<Check>,
+    /// Absent in files of earlier versions.
+    #[serde(default)]
+    pub(crate) connected: Option<Connected>,
+    /// Nodes that ended by themselves.
+    #[serde(default)]
+    pub(crate) died: Vec<Death>,
     /// Most streams that were open at a time, and fewest in the steady state.
     pub(crate) streams_most: u64,
     pub(crate) streams_fewest: u64,
@@ -206,14 +233,37 @@ impl Report {
             let most = self.streams_most;
             lines.push(format!("{most} streams at most; the nodes' memory grew by {:.1} KB per stream", bytes / 1e3));
         }
-        lines.push(format!("verdict: {}", self.verdict.text()));
+        lines.push(format!("verdict: {}", self.verdict_text()));
         lines.join("\n")
+    }
+
+    /// In words, with what speaks for itself.
+    fn verdict_text(&self) -> String {
+        match self.verdict {
+            Verdict::NotGood if !self.reasons.is_empty() => format!("not good: {}", self.reasons.join("; ")),
+            other => other.text().to_owned(),
+        }
+    }
+}
+
+impl Connected {
+    /// `710 of 3000 connected, refused with 503 (memory)`; nothing where all are.
+    pub(crate) fn missing(&self) -> Option<String> {
+        let Connected { asked, opened, not_open } = self;
+        if opened >= asked {
+            return None;
+        }
+        let whys = not_open.iter().filter(|one| one.given_up > 0).map(|one| match one.is_refusal() {
+            true => format!("refused with {}", one.why),
+            false => one.why.clone(),
+        });
+        Some([format!("{opened} of {asked} connected")].into_iter().chain(whys).collect::<Vec<_>>().join(", "))
     }
 }
 
 impl Verdict {
     /// In words.
-    pub(crate) fn text(self) -> &'static str {
+    fn text(self) -> &'static str {
         match self {
             Verdict::Good => "good",
             Verdict::NotGood => "not good: the gateway is above a limit",

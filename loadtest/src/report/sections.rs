@@ -2,11 +2,11 @@
 
 use std::fmt::Write as _;
 
-use super::Report;
 use super::fanout::FanOut;
 use super::overload::Overloaded;
 use super::svg::escape;
 use super::trend::Trend;
+use super::{Connected, Report};
 use crate::timeline::Held;
 
 /// A table: what it is of, its columns, its rows.
@@ -30,6 +30,7 @@ pub(super) fn tables(out: &mut String, report: &Report) {
 
 fn all(report: &Report) -> Vec<Table> {
     let mut tables = Vec::new();
+    tables.extend(report.connected.as_ref().filter(|connected| !connected.not_open.is_empty()).map(not_open));
     if let Some(overload) = &report.overload {
         tables.extend([search(overload), multiples(overload)]);
     }
@@ -41,6 +42,16 @@ fn all(report: &Report) -> Vec<Table> {
         tables.push(held(&report.held));
     }
     tables
+}
+
+fn not_open(connected: &Connected) -> Table {
+    let Connected { asked, opened, not_open } = connected;
+    let row = |one: &crate::refusal::NotOpen| vec![one.why.clone(), one.given_up.to_string(), one.tries.to_string()];
+    Table {
+        title: format!("Connections: {opened} of {asked} connected in the ramp"),
+        columns: &["why not", "sessions given up", "tries in the whole run"],
+        rows: not_open.iter().map(row).collect(),
+    }
 }
 
 fn search(overload: &Overloaded) -> Table {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::{Clients, FaultKind, Scenario};
+use super::{Clients, FaultKind, Scenario, TREND_MIN};
 
 /// Shares are written by hand: they may miss 1 by this much.
 const SHARES_OFF: f64 = 0.001;
@@ -46,6 +46,11 @@ pub(crate) enum Impossible {
     Command,
     #[error("limits.{0}: {1} is not a positive number")]
     Limit(&'static str, f64),
+    #[error(
+        "hold: of {hold:?} less than {TREND_MIN:?} are left behind limits.warm_up ({warm_up:?}), but limits.memory_mib_per_minute \
+         and limits.drift_max are about that rest: hold for longer, or shorten limits.warm_up"
+    )]
+    WarmUp { hold: Duration, warm_up: Duration },
     #[error("overload: {0}: it must be {1}")]
     Overload(&'static str, &'static str),
     #[error("local.{0}: it must be {1}")]
@@ -148,6 +153,11 @@ impl Scenario {
 
     fn check_limits(&self) -> Result<(), Impossible> {
         let limits = &self.limits;
+        let (hold, warm_up) = (self.hold, limits.warm_up);
+        let has_trends = limits.memory_mib_per_minute.is_some() || limits.drift_max.is_some();
+        if has_trends && hold < warm_up.saturating_add(TREND_MIN) {
+            return Err(Impossible::WarmUp { hold, warm_up });
+        }
         share("limits.errors_max", limits.errors_max)?;
         share("limits.achieved_min", limits.achieved_min)?;
         share("limits.goodput_min", limits.goodput_min)?;

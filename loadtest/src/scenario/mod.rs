@@ -201,16 +201,20 @@ pub(crate) struct Limits {
     /// After each multiple all is as before within this time.
     #[serde(with = "units::duration")]
     pub(crate) recovered: Duration,
-    /// The first part of the hold, in which memory may grow as it likes.
+    /// The first part of the hold, in which memory may grow as it likes. With a limit of a trend it is shorter than the hold.
     #[serde(with = "units::duration")]
     pub(crate) warm_up: Duration,
     /// After it: growth of the memory of all nodes together, in MiB per minute. Not looked at without a value.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) memory_mib_per_minute: Option<f64>,
-    /// And the change of each node's descriptors, and of its threads, over the rest of the hold, as a share of their mean.
+    /// And the change of each node's descriptors, of its threads and of its tasks, from the first to the last tenth of the
+    /// rest of the hold, as a share of their median.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) drift_max: Option<f64>,
 }
+
+/// Of the hold at least this must be left behind the warm-up: a trend of less says nothing.
+pub(crate) const TREND_MIN: Duration = Duration::from_secs(30);
 
 impl Default for Clients {
     fn default() -> Clients {

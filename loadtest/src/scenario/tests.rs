@@ -88,3 +88,14 @@ fn times_have_units() {
         parse_duration("").is_err() && parse_duration("5").is_err() && parse_duration("18446744073709551615h").is_err()
     );
 }
+
+#[test]
+fn a_hold_that_its_warm_up_fills_is_refused_where_trends_are_asked_for() {
+    for limit in ["memory_mib_per_minute = 1.0", "drift_max = 0.02"] {
+        let text = format!("{BASE}[limits]\nwarm_up = \"471s\"\n{limit}\n");
+        let said = refused(&text);
+        assert!(said.contains("471s") && said.contains("hold for longer"), "{said}");
+        Scenario::parse(&text.replace("471s", "470s")).expect("30 s are left");
+    }
+    Scenario::parse(&format!("{BASE}[limits]\nwarm_up = \"471s\"\n")).expect("nothing is asked of the rest");
+}

@@ -44,9 +44,7 @@ async fn one(shared: Rc<Shared>, member: Member, due: Instant) {
     let (outcome, why) = end(&shared, member).await;
     shared.end(Operation::Leave, due, outcome, &why);
     shared.leaving.set(shared.leaving.get() - 1);
-    let due = Instant::now();
-    shared.offer(Operation::Open, due);
-    shared.open(kind, subscribes, due).await;
+    shared.replace(kind, subscribes).await;
 }
 
 /// Ends the session, where there is one.

@@ -59,7 +59,8 @@ impl Link {
     /// Sends what was counted since the last time.
     pub(super) async fn report(&self, shared: &Shared) -> Result<()> {
         let examples = std::mem::take(&mut *shared.examples.borrow_mut());
-        let progress = Progress { cells: shared.tally.borrow_mut().take(), gauges: Some(shared.gauges()), examples };
+        let (cells, refusals) = (shared.tally.borrow_mut().take(), shared.refusals.borrow_mut().take());
+        let progress = Progress { cells, gauges: Some(shared.gauges()), examples, refusals };
         self.send(from_worker::Message::Progress(progress)).await
     }
 

@@ -45,7 +45,7 @@ async fn work(options: &WorkerOptions) -> Result<()> {
     let mut link = Link::dial(options).await?;
     let Some(to_worker::Message::Plan(plan)) = link.next().await? else { bail!("no plan came first") };
     let shared = prepare(plan, options).await?;
-    spawn_local(open::all(Rc::clone(&shared)));
+    let opening = spawn_local(open::all(Rc::clone(&shared)));
     let mut load: Option<Load> = None;
     let mut tick = tokio::time::interval(REPORT_EVERY);
     loop {
@@ -53,6 +53,7 @@ async fn work(options: &WorkerOptions) -> Result<()> {
             _ = tick.tick() => link.report(&shared).await?,
             message = link.next() => match message? {
                 Some(to_worker::Message::Hold(hold)) => {
+                    opening.abort();
                     load = Some(Load::begin(&shared, hold.second));
                 }
                 Some(to_worker::Message::Rate(rate)) => {

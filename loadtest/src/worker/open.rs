@@ -1,11 +1,11 @@
 //! The ramp: sessions are opened evenly over its time, each at any node, and begin to hold their stream.
+//!
+//! One that is refused is tried again a few times and then given up; while it waits the others go on.
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, spawn_local};
 use tokio::time::{sleep_until, timeout};
 
@@ -14,38 +14,31 @@ use super::sessions::{Client, Kind, Member};
 use super::shared::Shared;
 use super::stream::Holding;
 use crate::outcome::{self, Outcome};
+use crate::refusal;
 use crate::scenario::Clients;
 use crate::schedule::{part, ramp_due};
 use crate::tally::Operation;
 use crate::wire::{self, Ask, Asker};
 
-/// Sessions that are being opened at a time.
-const OPENING_MAX: usize = 128;
-/// A session that does not open is tried this often.
+/// A session that does not open is tried this often, with pauses that grow by as much each time: 5 s in all.
 const TRIES: u32 = 5;
 const TRY_AGAIN: Duration = Duration::from_millis(500);
 const OPEN_WITHIN: Duration = Duration::from_secs(30);
 
-/// Opens this worker's share. Ends when all were opened or given up.
+/// Opens this worker's share. Ends when all were opened or given up; those that were not are given up when it is dropped.
 pub(super) async fn all(shared: Rc<Shared>) {
     let scenario = &shared.scenario;
     let count = part(scenario.connections, shared.worker, shared.workers);
-    let (start, room) = (shared.clock.at(0), Arc::new(Semaphore::new(OPENING_MAX)));
+    let start = shared.clock.at(0);
     let mut opening = JoinSet::new();
     for index in 0..count {
         let due = ramp_due(start, scenario.ramp(), index, count);
         sleep_until(due.into()).await;
-        shared.offer(Operation::Open, due);
-        let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
-        shared.late(due);
-        let (shared, kind) = (Rc::clone(&shared), kind(&shared.scenario.clients, index));
+        let kind = kind(&shared.scenario.clients, index);
         // Independent of the kind.
         let subscribes = spread(index, ROOT_OF_TWO) < shared.scenario.subscribe.share;
-        opening.spawn_local(async move {
-            shared.open(kind, subscribes, due).await;
-            shared.attempted.set(shared.attempted.get() + 1);
-            drop(place);
-        });
+        let session = Opening::new(&shared, due, true);
+        opening.spawn_local(session.open(kind, subscribes));
         while opening.try_join_next().is_some() {}
     }
     while opening.join_next().await.is_some() {}
@@ -71,28 +64,86 @@ fn spread(index: u64, irrational: f64) -> f64 {
     (index as f64 * irrational).fract()
 }
 
-impl Shared {
-    /// Opens a session that was offered, and holds its stream.
-    pub(super) async fn open(self: &Rc<Self>, kind: Kind, subscribes: bool, due: Instant) {
-        let mut last = (Outcome::Silent, String::new());
+/// A session that is to open. When it is dropped it ends as its last try did, whoever drops it.
+struct Opening {
+    shared: Rc<Shared>,
+    due: Instant,
+    is_of_ramp: bool,
+    /// Its session, where that is open and its stream is not.
+    session: Option<Rc<str>>,
+    last: Failed,
+}
+
+impl Opening {
+    fn new(shared: &Rc<Shared>, due: Instant, is_of_ramp: bool) -> Opening {
+        shared.offer(Operation::Open, due);
+        let last = (Outcome::Unsent, "not tried before the hold".to_owned());
+        Opening { shared: Rc::clone(shared), due, is_of_ramp, session: None, last }
+    }
+
+    /// Tries, and holds its stream from then on.
+    async fn open(mut self, kind: Kind, subscribes: bool) {
         for attempt in 0..TRIES {
             if attempt > 0 {
                 tokio::time::sleep(TRY_AGAIN * attempt).await;
             }
-            match timeout(OPEN_WITHIN, self.open_once(kind, subscribes)).await {
-                Ok(Ok(())) => return self.end(Operation::Open, due, Outcome::Ok, ""),
-                Ok(Err(failed)) => last = failed,
-                Err(_) => last = (Outcome::Silent, "not open in time".to_owned()),
+            let Ok(_place) = self.shared.opening.acquire().await else { return };
+            if self.is_of_ramp && attempt == 0 {
+                self.shared.late(self.due);
             }
+            // On the heap, so that one that waits does not keep the room for it.
+            let opening = Box::pin(self.shared.open_once(kind, subscribes, &mut self.session));
+            match timeout(OPEN_WITHIN, opening).await {
+                Ok(Ok(())) => self.last = (Outcome::Ok, String::new()),
+                Ok(Err(failed)) => self.last = failed,
+                Err(_) => self.last = (Outcome::Silent, "not open in time".to_owned()),
+            }
+            match self.last.0 {
+                Outcome::Ok => return,
+                Outcome::Lost => self.session = None,
+                _ => {}
+            }
+            self.shared.refusals.borrow_mut().at(self.kind()).tries += 1;
         }
-        self.end(Operation::Open, due, last.0, &last.1);
     }
 
-    async fn open_once(self: &Rc<Self>, kind: Kind, subscribes: bool) -> Result<(), Failed> {
-        let client = match kind {
-            Kind::Legacy => Client::Legacy(self.initialize().await?),
-            Kind::Modern => Client::Modern,
-            Kind::WebSocket => Client::Socket(Rc::default()),
+    /// Why it is not open.
+    fn kind(&self) -> refusal::Kind {
+        refusal::Kind::of(self.last.0, &self.last.1)
+    }
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        let kind = self.kind();
+        let Opening { shared, due, is_of_ramp, last, .. } = self;
+        shared.end(Operation::Open, *due, last.0, &last.1);
+        if *is_of_ramp {
+            shared.attempted.set(shared.attempted.get() + 1);
+            if last.0 != Outcome::Ok {
+                shared.refusals.borrow_mut().at(kind).given_up += 1;
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// Opens a session in the place of another, and holds its stream.
+    pub(super) async fn replace(self: &Rc<Self>, kind: Kind, subscribes: bool) {
+        Opening::new(self, Instant::now(), false).open(kind, subscribes).await;
+    }
+
+    async fn open_once(
+        self: &Rc<Self>,
+        kind: Kind,
+        subscribes: bool,
+        session: &mut Option<Rc<str>>,
+    ) -> Result<(), Failed> {
+        let client = match (kind, session) {
+            (Kind::Legacy, Some(session)) => Client::Legacy(Rc::clone(session)),
+            (Kind::Legacy, session) => Client::Legacy(Rc::clone(session.insert(self.initialize().await?))),
+            (Kind::Modern, _) => Client::Modern,
+            (Kind::WebSocket, _) => Client::Socket(Rc::default()),
         };
         if subscribes && let Client::Legacy(_) = client {
             let ask = Ask::of_resource("resources/subscribe", &self.scenario.subscribe.uri);
@@ -129,7 +180,14 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
     use super::*;
+    use crate::clock::{Clock, unix_ms};
+    use crate::scenario::Scenario;
 
     #[test]
     fn kinds_have_their_shares_from_the_beginning() {
@@ -143,5 +201,68 @@ mod tests {
         }
         let one = Clients { legacy_sse: 0.0, modern_listen: 0.999_5, websocket: 0.0 };
         assert!((0..10_000).all(|index| kind(&one, index) == Kind::Modern));
+    }
+
+    const REFUSAL: &str = "{\"error\":{\"message\":\"This node has no memory left\"}}";
+
+    /// Refuses whoever comes; counts them.
+    async fn refuse(listener: TcpListener, seen: Rc<Cell<u64>>) {
+        let length = REFUSAL.len();
+        let answer = format!(
+            "HTTP/1.1 503 no\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{REFUSAL}"
+        );
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let (answer, seen) = (answer.clone(), Rc::clone(&seen));
+            spawn_local(async move {
+                let mut request = [0; 4_096];
+                if stream.read(&mut request).await.is_ok_and(|length| length > 0) {
+                    seen.set(seen.get() + 1);
+                    let _ = stream.write_all(answer.as_bytes()).await;
+                }
+            });
+        }
+    }
+
+    #[tokio::test]
+    async fn who_waits_to_be_tried_again_keeps_no_other_waiting_and_ends_with_the_ramp() {
+        const SESSIONS: u64 = 400;
+        let text = format!(
+            "name = \"x\"\nconnections = {SESSIONS}\nopens_per_second = 100000.0\nhold = \"1s\"\n[clients]\nlegacy_sse = 1.0\n"
+        );
+        let scenario = Scenario::parse(&text).expect("a scenario");
+        let test = async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+            let urls = [format!("http://{}/mcp", listener.local_addr().expect("an address"))];
+            let seen = Rc::new(Cell::new(0));
+            let server = spawn_local(refuse(listener, Rc::clone(&seen)));
+            let shared = Shared::new(scenario, Clock::starting_at(unix_ms()), 0, 1, &urls, None).await.expect("shared");
+            let ramp = spawn_local(all(Rc::clone(&shared)));
+            while seen.get() < SESSIONS {
+                tokio::task::yield_now().await;
+            }
+            let begun = |shared: &Shared| {
+                let cells = shared.tally.borrow_mut().take();
+                cells
+                    .iter()
+                    .filter(|cell| cell.operation == Operation::Late as u32)
+                    .map(|cell| cell.offered)
+                    .sum::<u64>()
+            };
+            assert_eq!(begun(&shared), SESSIONS, "each was tried once before any was tried twice");
+            assert_eq!(shared.attempted.get(), 0, "none has given up");
+            ramp.abort();
+            assert!(ramp.await.is_err_and(|error| error.is_cancelled()));
+            while shared.attempted.get() < SESSIONS {
+                tokio::task::yield_now().await;
+            }
+            let mut refusals = crate::refusal::Refusals::default();
+            shared.refusals.borrow_mut().take().iter().for_each(|one| refusals.put(one));
+            // The last answers may be under way when they are given up.
+            let given_up = refusals.listed().iter().find(|one| one.why == "503 (memory)").map_or(0, |one| one.given_up);
+            assert!((1..=SESSIONS).contains(&given_up), "{refusals:?}");
+            assert_eq!(refusals.listed().iter().map(|one| one.given_up).sum::<u64>(), SESSIONS, "{refusals:?}");
+            server.abort();
+        };
+        tokio::task::LocalSet::new().run_until(timeout(Duration::from_secs(60), test)).await.expect("in time");
     }
 }

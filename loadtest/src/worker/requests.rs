@@ -140,6 +140,6 @@ impl Shared {
 }
 
 /// The beginning of an answer, for an example.
-fn shown(body: &[u8]) -> String {
+pub(super) fn shown(body: &[u8]) -> String {
     String::from_utf8_lossy(body).chars().take(200).collect()
 }

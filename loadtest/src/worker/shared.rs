@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use enfilade_process::{CpuTime, resident_bytes};
+use tokio::sync::Semaphore;
 
 use super::pool::Pool;
 use super::sessions::{KINDS, Kind, Sessions};
@@ -14,10 +15,13 @@ use super::targets::Targets;
 use crate::clock::Clock;
 use crate::outcome::Outcome;
 use crate::proto::{Example, Gauges};
+use crate::refusal::Refusals;
 use crate::scenario::Scenario;
 use crate::schedule::Evenly;
 use crate::tally::{Operation, Tally};
 
+/// Sessions that are being opened at a time; those that wait to be tried again are not.
+const OPENING_MAX: usize = 128;
 /// Examples of one report; more are not sent.
 const EXAMPLES_MAX: usize = 20;
 /// Idle connections to one address that are kept in any case.
@@ -34,6 +38,10 @@ pub(super) struct Shared {
     pub(super) source: Option<IpAddr>,
     pub(super) sessions: RefCell<Sessions>,
     pub(super) tally: RefCell<Tally>,
+    /// Why sessions did not open.
+    pub(super) refusals: RefCell<Refusals>,
+    /// Tries to open a session that go on at a time.
+    pub(super) opening: Semaphore,
     pub(super) examples: RefCell<Vec<Example>>,
     /// Streams that are open, by kind.
     pub(super) streams: [Cell<u64>; KINDS],
@@ -74,6 +82,8 @@ impl Shared {
             source,
             sessions: RefCell::default(),
             tally: RefCell::default(),
+            refusals: RefCell::default(),
+            opening: Semaphore::new(OPENING_MAX),
             examples: RefCell::default(),
             streams: Default::default(),
             subscribed: Cell::default(),

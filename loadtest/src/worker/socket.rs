@@ -64,6 +64,9 @@ impl Socket {
         match (outcome::of_answer(id, &said, None), said["result"]["_meta"][SESSION].as_str()) {
             (Outcome::Ok, Some(session)) => *self.id.borrow_mut() = session.into(),
             (Outcome::Ok, None) => return Err((Outcome::Wrong, "no session id".to_owned())),
+            (Outcome::Error, _) if outcome::says_again(&said) => {
+                return Err((Outcome::Refused, format!("initialize: {said}")));
+            }
             (other, _) => return Err((other, format!("initialize: {said}"))),
         }
         self.send(INITIALIZED).await.map_err(|error| (Outcome::Unknown, error.to_string()))?;

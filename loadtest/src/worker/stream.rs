@@ -10,7 +10,7 @@ use rand::Rng;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-use super::requests::Failed;
+use super::requests::{Failed, shown};
 use super::sessions::{Client, Kind};
 use super::shared::Shared;
 use crate::http::frames::{Frame, Frames};
@@ -22,6 +22,8 @@ use crate::wire::{self, Ask, Asker, UPDATED};
 const SCRATCH_BYTES: usize = 16 << 10;
 /// The head of a stream must come within this time; a node holds a request for at most ten seconds.
 const HEAD_WITHIN: Duration = Duration::from_secs(15);
+/// The reason why it does not come is part of the same answer.
+const EXPLAINED_WITHIN: Duration = Duration::from_secs(2);
 /// Between two attempts to open a stream again: half of this to all of it.
 const AGAIN: Duration = Duration::from_millis(400);
 /// A stream that cannot be opened for this long is given up.
@@ -30,6 +32,18 @@ const GIVE_UP_AFTER: Duration = Duration::from_secs(60);
 thread_local! {
     /// All streams of a worker are read into it, one after the other.
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_BYTES].into());
+}
+
+/// What the body of an answer says that is no stream.
+async fn explanation(connection: &mut Connection, head: Head, rest: Vec<u8>) -> String {
+    if head.is_events {
+        return "events".to_owned();
+    }
+    match timeout(EXPLAINED_WITHIN, connection.answer(head, rest)).await {
+        Ok(Ok(answer)) => shown(&answer.body),
+        Ok(Err(fault)) => fault.to_string(),
+        Err(_) => "no body".to_owned(),
+    }
 }
 
 /// A client and its stream.
@@ -143,7 +157,9 @@ impl Holding {
             Ok(Err(fault)) => return Err((Outcome::Unknown, format!("{}: {fault}", target.host))),
             Err(_) => return Err((Outcome::Silent, format!("{}: no head of a stream", target.host))),
         };
-        self.begins(&target.host, &head)?;
+        if let Err((outcome, why)) = self.begins(&target.host, &head) {
+            return Err((outcome, format!("{why}: {}", explanation(&mut connection, head, rest).await)));
+        }
         let socket = Rc::new(connection.into_stream());
         let reader = match &self.client {
             Client::Socket(own) => {

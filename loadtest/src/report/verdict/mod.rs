@@ -4,7 +4,7 @@
 
 use super::overload::{Multiple, Overloaded};
 use super::trend::Trend;
-use super::{Check, Side, Verdict};
+use super::{Check, Connected, Side, Verdict};
 use crate::outcome::Outcome;
 use crate::scenario::Limits;
 use crate::tally::Cell;
@@ -38,7 +38,7 @@ pub(super) struct Facts {
     /// The longest time until a stream or a session was served again, in milliseconds.
     pub(super) served_again_ms: f64,
     pub(super) has_faults: bool,
-    pub(super) connections: u64,
+    pub(super) connected: Connected,
     pub(super) streams_fewest: u64,
     /// The busiest worker in the steady state, in cores; of those that are watched.
     pub(super) worker_cores: f64,
@@ -48,14 +48,14 @@ pub(super) struct Facts {
     pub(super) steady_seconds: u32,
     pub(super) overload: Option<Overloaded>,
     pub(super) trends: Vec<Trend>,
-    /// Nodes that ended by themselves.
+    /// Nodes that ended by themselves, when and how.
     pub(super) died: Vec<String>,
     pub(super) memory_max: Option<u64>,
     pub(super) held: Vec<Held>,
 }
 
-/// All checks, and what they say together.
-pub(super) fn judge(facts: &Facts, limits: &Limits) -> (Verdict, Vec<Check>) {
+/// All checks, what they say together, and what is the gateway's however busy the generator was.
+pub(super) fn judge(facts: &Facts, limits: &Limits) -> (Verdict, Vec<Check>, Vec<String>) {
     let mut checks = of_the_generator(facts, limits);
     checks.extend(of_the_gateway(facts, limits));
     checks.extend(of_the_nodes(facts));
@@ -63,13 +63,25 @@ pub(super) fn judge(facts: &Facts, limits: &Limits) -> (Verdict, Vec<Check>) {
     checks.extend(of_trends(&facts.trends, limits));
     let is_met = |side: Side| checks.iter().filter(|check| check.side == side).all(|check| check.is_met);
     let verdict = match (is_met(Side::Generator), is_met(Side::Gateway)) {
-        // A lost session or a wrong answer is the gateway's, however busy the generator was.
-        (false, _) if facts.lost + facts.wrong > 0 => Verdict::NotGood,
+        (false, _) if is_the_gateways(facts) => Verdict::NotGood,
         (false, _) => Verdict::GeneratorLimited,
         (true, true) => Verdict::Good,
         (true, false) => Verdict::NotGood,
     };
-    (verdict, checks)
+    let reasons = facts.died.iter().cloned().chain(facts.connected.missing().filter(|_| !is_connected(facts)));
+    (verdict, checks, reasons.collect())
+}
+
+/// However busy the generator was: a lost session, a wrong answer, a node that died, sessions that a node did not take
+/// because, as it says, it has no room for them, and a gateway that nobody could connect to.
+fn is_the_gateways(facts: &Facts) -> bool {
+    let is_said = facts.connected.not_open.iter().any(|one| one.is_said && one.given_up > 0);
+    let is_shut = facts.connected.opened == 0;
+    facts.lost + facts.wrong > 0 || !facts.died.is_empty() || !is_connected(facts) && (is_said || is_shut)
+}
+
+fn is_connected(facts: &Facts) -> bool {
+    share(facts.connected.opened, facts.connected.asked) >= COMPLETE_MIN
 }
 
 fn check(side: Side, what: &str, limit: String, measured: String, is_met: bool) -> Check {
@@ -205,8 +217,11 @@ fn of_the_gateway(facts: &Facts, limits: &Limits) -> Vec<Check> {
         |what: &str, limit: String, measured: String, is_met| check(Side::Gateway, what, limit, measured, is_met);
     let sent = facts.asked.offered - facts.asked.of(Outcome::Unsent).min(facts.asked.offered);
     let not_ok = 1.0 - share(facts.asked.of(Outcome::Ok), sent);
-    let held = share(facts.streams_fewest, facts.connections);
+    let Connected { asked, opened, .. } = facts.connected;
+    let held = share(facts.streams_fewest, asked);
+    let connected = facts.connected.missing().unwrap_or_else(|| format!("{opened} of {asked}"));
     let mut checks = vec![
+        check("sessions connected for the hold", percent(COMPLETE_MIN), connected, is_connected(facts)),
         check("streams held in the steady state", percent(COMPLETE_MIN), percent(held), held >= COMPLETE_MIN),
         check("not ok in the steady state", percent(limits.errors_max), percent(not_ok), not_ok <= limits.errors_max),
         check("sessions lost", "0".to_owned(), facts.lost.to_string(), facts.lost == 0),

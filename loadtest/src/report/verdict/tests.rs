@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::refusal::NotOpen;
 use crate::report::Summary;
 use crate::timeline::{Stage, StageKind};
 
@@ -18,7 +19,7 @@ fn good() -> Facts {
         delivered: cell(100, 30),
         served_again_ms: 3_000.0,
         has_faults: true,
-        connections: 1_000,
+        connected: Connected { asked: 1_000, opened: 1_000, not_open: Vec::new() },
         streams_fewest: 1_000,
         worker_cores: 0.3,
         host_busy: Some(0.7),
@@ -173,4 +174,31 @@ fn a_generator_at_its_limit_is_never_called_good_nor_the_gateway_bad() {
         };
         assert_eq!(verdict(lost), Verdict::NotGood, "{index}, and a session lost");
     }
+}
+
+/// So many opened of 1,000; the rest did not for this reason.
+fn opened(facts: &mut Facts, opened: u64, why: &str, is_said: bool) {
+    let one = NotOpen { why: why.to_owned(), given_up: 1_000 - opened, tries: 5 * (1_000 - opened), is_said };
+    facts.connected = Connected { asked: 1_000, opened, not_open: vec![one] };
+}
+
+#[test]
+fn sessions_that_a_node_has_no_room_for_are_the_gateways_and_others_are_on_a_quiet_host() {
+    let judged = |change: &dyn Fn(&mut Facts), busy: f64| {
+        let mut facts = Facts { host_busy: Some(busy), ..good() };
+        change(&mut facts);
+        let (verdict, _, reasons) = judge(&facts, &Limits::default());
+        (verdict, reasons.join("; "))
+    };
+    let no_memory = |facts: &mut Facts| opened(facts, 710, "503 (memory)", true);
+    let (verdict, reasons) = judged(&no_memory, 0.99);
+    assert_eq!(verdict, Verdict::NotGood, "however busy");
+    assert_eq!(reasons, "710 of 1000 connected, refused with 503 (memory)");
+    let silent = |facts: &mut Facts| opened(facts, 710, "silent", false);
+    assert_eq!(judged(&silent, 0.99).0, Verdict::GeneratorLimited);
+    assert_eq!(judged(&silent, 0.5), (Verdict::NotGood, "710 of 1000 connected, silent".to_owned()));
+    assert_eq!(judged(&|facts| opened(facts, 0, "unreached", false), 0.99).0, Verdict::NotGood, "nobody at all");
+    assert_eq!(judged(&|facts| opened(facts, 999, "503 (memory)", true), 0.5), (Verdict::Good, String::new()));
+    let died = |facts: &mut Facts| facts.died = vec!["n2 died in second 5: killed by SIGKILL (9)".to_owned()];
+    assert_eq!(judged(&died, 0.99), (Verdict::NotGood, "n2 died in second 5: killed by SIGKILL (9)".to_owned()));
 }
