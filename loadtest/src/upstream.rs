@@ -28,6 +28,8 @@ use tokio::sync::mpsc;
 use crate::wire::{LEGACY, UPDATED};
 
 const BODY_BYTES_MAX: usize = 16 << 20;
+/// An echo repeats a text of up to 1 KiB so often, without passing what the gateway takes.
+const TIMES_MAX: u64 = 8192;
 /// Notices that wait for one listener; further ones are dropped, as a server may.
 const NOTICES_MAX: usize = 64;
 /// Out of descriptors, for one: wait a little instead of spinning.
@@ -178,7 +180,7 @@ fn initialize(state: &mut Sessions, id: &Value) -> Response<Body> {
 fn tools() -> Value {
     let text = |name: &str| json!({"type": "object", "properties": {name: {"type": "string"}}, "required": [name]});
     json!([
-        {"name": "echo", "description": "Returns its text, after `wait_ms` milliseconds if it has that argument.", "inputSchema": text("text")},
+        {"name": "echo", "description": "Returns its text, after `wait_ms` milliseconds, and `times` over, where it has these arguments.", "inputSchema": text("text")},
         {"name": "announce", "description": "Says that a resource has changed.", "inputSchema": text("uri")},
     ])
 }
@@ -191,7 +193,10 @@ fn call(state: &Sessions, id: &Value, params: &Value) -> Response<Body> {
     let arguments = &params["arguments"];
     let text = |text: &str| result(id, &json!({"content": [{"type": "text", "text": text}]}));
     match params["name"].as_str() {
-        Some("echo") => text(arguments["text"].as_str().unwrap_or_default()),
+        Some("echo") => {
+            let times = arguments["times"].as_u64().map_or(1, |times| times.min(TIMES_MAX) as usize);
+            text(&arguments["text"].as_str().unwrap_or_default().repeat(times))
+        }
         Some("announce") => text(&state.announce(arguments["uri"].as_str().unwrap_or_default()).to_string()),
         _ => error(id, -32602, "unknown tool"),
     }

@@ -34,13 +34,17 @@ fn a_node_that_takes_no_more_is_not_good_and_the_rest_is_held_all_the_same() {
     let opened = connected["opened"].as_u64().expect("a count");
     assert!((20..=40).contains(&opened) && connected["asked"] == 60, "{connected}");
     assert!(text.contains(&format!("not good: {opened} of 60 connected, refused with 503 (connections)")), "{text}");
-    let [why] = &connected["not_open"].as_array().expect("reasons")[..] else { panic!("{connected}") };
-    assert_eq!((why["given_up"].as_u64(), why["tries"].as_u64()), (Some(60 - opened), Some(5 * (60 - opened))));
+    let whys = connected["not_open"].as_array().expect("reasons");
+    // A starved machine may break some connections before the node has said why; all that is left out is counted all the same.
+    let sum = |what: &str| whys.iter().filter_map(|why| why[what].as_u64()).sum::<u64>();
+    assert_eq!((sum("given_up"), whys[0]["is_said"].as_bool()), (60 - opened, Some(true)), "{connected}");
+    assert!(sum("tries") >= 5 * (60 - opened), "{connected}");
     assert_eq!(report["streams_most"], opened, "what is open is held: {text}");
     assert!(text.contains("steady                   call "), "{text}");
-    let refused: u64 =
-        report["seconds"].as_array().expect("seconds").iter().filter_map(|second| second["not_let_in"].as_u64()).sum();
-    assert_eq!(refused, 60 - opened, "for the plot");
+    let seconds = report["seconds"].as_array().expect("seconds");
+    let of_all = |what: &str| seconds.iter().filter_map(|second| second[what].as_u64()).sum::<u64>();
+    let (refused, others) = (of_all("not_let_in"), of_all("not_opened"));
+    assert!(refused > 0 && refused + others == 60 - opened, "for the plot: {refused} and {others}");
     let page = fs::read_to_string(folder.path().join("out/report.html")).expect("a page");
     assert!(page.contains("of 60 connected, refused with 503 (connections)"));
 }
@@ -65,11 +69,11 @@ command = ["sh", "-c", """KILL"""]
 /// The shell's own line has the brackets.
 const BY_SIGNAL: &str = "kill -9 $(pgrep -f 'FOLDER/nodes/[n]2.yaml')";
 
-/// Takes nearly all that the node's group may take, in a process of that group that is not killed for it.
+/// Takes nearly all that the node's group may take, in another process there; the kernel is told to kill the node for it.
 const BY_WANT_OF_MEMORY: &str = r"
 group=$(find /sys/fs/cgroup -type d -name enfilade-loadtest-$PPID-n2 -exec test -e {}/memory.stat ';' -print)
-head -c 120M /dev/zero | GROUP=$group sh -c '
-    echo -1000 > /proc/$$/oom_score_adj && echo $$ > $GROUP/cgroup.procs && exec tail -c 120M > /dev/null'
+echo 1000 > /proc/$(cat $group/cgroup.procs)/oom_score_adj
+head -c 120M /dev/zero | GROUP=$group sh -c 'echo $$ > $GROUP/cgroup.procs && exec tail -c 120M > /dev/null'
 ";
 
 /// The run in which it happens: what it said, and its report; nothing where this machine has no control groups to make.
@@ -106,6 +110,7 @@ fn of_a_node_that_is_killed_for_want_of_memory_it_is_said() {
     let Some((text, report)) = killed(BY_WANT_OF_MEMORY, "[local]\nmemory_max = \"128MiB\"\n") else { return };
     assert_died(&text, &report, "killed by SIGKILL (9), for want of memory", true);
     let held = report["held"].as_array().expect("groups").iter();
-    let kills: Vec<Option<u64>> = held.map(|node| node["oom_kills"].as_u64()).collect();
-    assert_eq!(kills, [Some(0), Some(1), Some(0)], "{text}");
+    let kills: Vec<u64> = held.filter_map(|node| node["oom_kills"].as_u64()).collect();
+    // The other process of its group may go as well.
+    assert!(matches!(kills[..], [0, of_n2, 0] if of_n2 > 0), "{kills:?}: {text}");
 }

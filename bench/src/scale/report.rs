@@ -51,9 +51,10 @@ struct Flat {
     to_nginx: Option<f64>,
 }
 
+type Get = fn(&Row) -> Option<Figures>;
+
 /// Those of the gateway.
-const CLASSES: [(Class, fn(&Row) -> Option<Figures>); 2] =
-    [(Class::Local, |row| row.local), (Class::Forwarded, |row| row.forwarded)];
+const CLASSES: [(Class, Get); 2] = [(Class::Local, |row| row.local), (Class::Forwarded, |row| row.forwarded)];
 
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
@@ -140,7 +141,7 @@ fn row(measured: &[Measured], nodes: usize, kind: Kind, above: &[Row]) -> Row {
         let is = move |one: &&Measured| one.nodes == nodes && one.kind == kind && one.class == class;
         measured.iter().filter(is).filter(|one| one.net.sample.is_good())
     };
-    let figures = |class: Class, get: fn(&Row) -> Option<Figures>| {
+    let figures = |class: Class, get: Get| {
         let smallest = above.iter().filter(|row| row.kind == kind).find_map(get);
         figures(&of(class).collect::<Vec<_>>(), smallest)
     };

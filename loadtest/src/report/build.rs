@@ -170,6 +170,7 @@ fn facts(timeline: &Timeline, steady: &[u32], streams_fewest: u64, shares_host: 
         delivered: of(Operation::Deliver),
         lost: ever(Outcome::Lost),
         wrong: ever(Outcome::Wrong),
+        swept: timeline.tally.sum(Operation::Sweep, |_| true),
         never,
         served_again_ms: again.iter().map(Cell::max_ms).fold(0.0, f64::max),
         has_faults: timeline.events.iter().any(|event| event.fault.is_some()),

@@ -153,15 +153,6 @@ fn of_seconds(report: &Report) -> Vec<Plot<'static>> {
         latency(report, "max", |second| second.max_ms),
         latency(report, "generator late, p99", |second| second.late_p99_ms),
     ];
-    let opens = vec![
-        line(report, "opened", |second| second.opened as f64),
-        line(report, "refused (503, 429)", |second| second.not_let_in as f64),
-        line(report, "not opened otherwise", |second| second.not_opened as f64),
-    ];
-    let is_known = |plot: &Plot<'_>| plot.lines.iter().flat_map(|line| &line.points).any(|(_, y)| *y > 0.0);
-    // Files of earlier versions do not have it.
-    let opens = plot("Sessions that were to open, by when they were due", "sessions/s", opens);
-    let opens = Some(Plot { is_stacked: true, ..opens }).filter(is_known);
     let streams = Plot { is_stacked: true, ..plot("Open streams", "by kind", streams) };
     let others = [
         // Multiples of the peak are far apart.
@@ -185,7 +176,19 @@ fn of_seconds(report: &Report) -> Vec<Plot<'static>> {
             ],
         ),
     ];
-    [streams].into_iter().chain(opens).chain(others).collect()
+    [streams].into_iter().chain(opens(report)).chain(others).collect()
+}
+
+/// What became of the sessions that were to open; files of earlier versions do not have it.
+fn opens(report: &Report) -> Option<Plot<'static>> {
+    let lines = vec![
+        line(report, "opened", |second| second.opened as f64),
+        line(report, "refused (503, 429)", |second| second.not_let_in as f64),
+        line(report, "not opened otherwise", |second| second.not_opened as f64),
+    ];
+    let is_known = lines.iter().flat_map(|line| &line.points).any(|(_, y)| *y > 0.0);
+    let (title, unit) = ("Sessions that were to open, by when they were due", "sessions/s");
+    is_known.then_some(Plot { title, unit, lines, is_stacked: true, is_logarithmic: false, limit: None })
 }
 
 fn of_processes(report: &Report) -> Vec<Plot<'static>> {

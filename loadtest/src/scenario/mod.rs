@@ -207,8 +207,8 @@ pub(crate) struct Limits {
     /// After it: growth of the memory of all nodes together, in MiB per minute. Not looked at without a value.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) memory_mib_per_minute: Option<f64>,
-    /// And the change of each node's descriptors, of its threads and of its tasks, from the first to the last tenth of the
-    /// rest of the hold, as a share of their median.
+    /// And the change of the nodes' descriptors, of their threads and of their tasks, from the first to the last tenth of the
+    /// rest of the hold, as a share of their median, on average over the nodes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) drift_max: Option<f64>,
 }

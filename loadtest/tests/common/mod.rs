@@ -1,5 +1,7 @@
 //! Starts a whole run, and looks what is left of it.
 
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

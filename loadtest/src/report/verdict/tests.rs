@@ -17,6 +17,7 @@ fn good() -> Facts {
         calls: cell(9_000, 5),
         late: cell(10_000, 1),
         delivered: cell(100, 30),
+        swept: cell(1_000, 5),
         served_again_ms: 3_000.0,
         has_faults: true,
         connected: Connected { asked: 1_000, opened: 1_000, not_open: Vec::new() },
@@ -49,12 +50,13 @@ fn each_limit_of_the_gateway_counts() {
         facts.asked.offered += 20;
         (0..20).for_each(|_| facts.asked.end(Outcome::Unknown, Duration::ZERO));
     };
-    let all: [fn(&mut Facts); 9] = [
+    let all: [fn(&mut Facts); 10] = [
         errors,
         unknown,
         |facts| facts.calls = cell(9_000, 101),
         |facts| facts.calls.latency.reset(),
         |facts| facts.lost = 1,
+        |facts| facts.swept.offered += 20,
         |facts| facts.wrong = 1,
         |facts| facts.never = 1,
         |facts| facts.served_again_ms = 10_001.0,
@@ -124,10 +126,12 @@ fn nodes_that_end_or_grow_are_not_good_and_trends_must_be_known() {
     assert_eq!(of(vec![trend(0.4, 0.01), trend(0.4, -0.01)]), Verdict::Good);
     assert_eq!(of(vec![trend(0.6, 0.0), trend(0.6, 0.0)]), Verdict::NotGood, "all nodes together");
     assert_eq!(of(vec![trend(0.0, -0.03)]), Verdict::NotGood);
+    assert_eq!(of(vec![trend(0.0, -0.03), trend(0.0, 0.03)]), Verdict::Good, "streams wander between nodes");
+    assert_eq!(of(vec![trend(0.0, 0.01), trend(0.0, 0.04)]), Verdict::NotGood);
     assert_eq!(of(Vec::new()), Verdict::NotGood);
     let told = |drift: f64| Trend { tasks_drift: Some(drift), ..trend(0.4, 0.0) };
     assert_eq!(of(vec![told(0.01), trend(0.4, 0.0)]), Verdict::Good);
-    assert_eq!(of(vec![told(-0.01), told(0.03)]), Verdict::NotGood, "tasks that stay");
+    assert_eq!(of(vec![told(0.01), told(0.04)]), Verdict::NotGood, "tasks that stay");
     assert_eq!(verdict(|facts| facts.trends = vec![trend(9.0, 9.0)]), Verdict::Good, "without limits it is told only");
 
     assert_eq!(verdict(|facts| facts.died = vec!["n2".to_owned()]), Verdict::NotGood);
