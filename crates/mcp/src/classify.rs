@@ -83,12 +83,12 @@ pub fn classify_framed<'a>(session: Option<&'a str>, kind: &Kind<'a>) -> Result<
 }
 
 fn decide<'a>(headers: Headers<'a>, kind: &Kind<'a>, mirrored: bool) -> Result<Class<'a>, Refused> {
-    let params = match kind {
-        Kind::Request(request) => request.params,
-        Kind::Notification(notification) => notification.params,
-        Kind::Response(_) => None,
+    let meta = match kind {
+        Kind::Request(request) => request.meta(),
+        Kind::Notification(notification) => Meta::read(notification.params),
+        Kind::Response(_) => Ok(Meta::default()),
     };
-    let meta = Meta::read(params).map_err(|e| refuse(400, RpcError::invalid_params(format!("params: {e}"))))?;
+    let meta = meta.map_err(|e| refuse(400, RpcError::invalid_params(format!("params: {e}"))))?;
     if meta.claims_modern {
         return modern(headers, kind, meta, mirrored);
     }

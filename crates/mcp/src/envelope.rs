@@ -4,9 +4,12 @@
 
 use crate::error::RpcError;
 use crate::id::Id;
-use crate::json::{self, Fields};
+use crate::json::{self, Fields, Malformed};
+use crate::meta::Meta;
 use bytes::Bytes;
 use std::borrow::Cow;
+use std::ops::Range;
+use std::sync::OnceLock;
 
 /// Longest method name that is accepted, in bytes.
 pub const METHOD_BYTES_MAX: usize = 256;
@@ -44,6 +47,25 @@ pub struct Request<'a> {
     pub method: Cow<'a, str>,
     /// The params object as it came.
     pub params: Option<&'a str>,
+    /// Where its `_meta` stands in the params, once that was asked for.
+    meta: OnceLock<Option<Range<usize>>>,
+}
+
+impl<'a> Request<'a> {
+    /// The `_meta` of the params; they are walked once, whoever asks.
+    ///
+    /// # Errors
+    /// As [`Meta::read`].
+    pub fn meta(&self) -> Result<Meta<'a>, Malformed> {
+        let Some(params) = self.params else { return Ok(Meta::default()) };
+        if let Some(known) = self.meta.get() {
+            return Meta::of_text(known.clone().and_then(|meta| params.get(meta)));
+        }
+        let meta = Meta::find(params)?;
+        let start = meta.map(|meta| (meta.as_ptr() as usize - params.as_ptr() as usize, meta.len()));
+        let _ = self.meta.set(start.map(|(start, length)| start..start + length));
+        Meta::of_text(meta)
+    }
 }
 
 /// A notification.
@@ -128,7 +150,7 @@ impl<'a> Envelope<'a> {
                     None => Kind::Notification(Notification { method, params }),
                     Some(id_text) => {
                         let id = id.clone().ok_or_else(|| refuse("\"id\" must be a string or an integer"))?;
-                        Kind::Request(Request { id, id_text, method, params })
+                        Kind::Request(Request { id, id_text, method, params, meta: OnceLock::new() })
                     }
                 }
             }

@@ -44,8 +44,17 @@ impl<'a> Meta<'a> {
     /// # Errors
     /// When params or `_meta` has a key twice, or `_meta` is no object.
     pub fn read(params: Option<&'a str>) -> Result<Self, Malformed> {
-        let Some(params) = params else { return Ok(Self::default()) };
-        let Some(meta) = Fields::read(params)?.get("_meta") else { return Ok(Self::default()) };
+        params.map_or(Ok(Self::default()), |params| Self::of_text(Self::find(params)?))
+    }
+
+    /// The text of `_meta` in a params object.
+    pub(crate) fn find(params: &'a str) -> Result<Option<&'a str>, Malformed> {
+        Ok(Fields::read(params)?.get("_meta"))
+    }
+
+    /// Reads the object itself.
+    pub(crate) fn of_text(meta: Option<&'a str>) -> Result<Self, Malformed> {
+        let Some(meta) = meta else { return Ok(Self::default()) };
         let meta = Fields::read(meta)?;
         Ok(Self {
             version: meta.string(VERSION),

@@ -122,6 +122,12 @@ impl Decoder {
         take(&mut self.ready)
     }
 
+    /// Bytes that it keeps of the event that is being read. Comments and what is over the limit are not kept.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.event.data.len() + self.event.value.len()
+    }
+
     fn skip_mark<'c>(&mut self, chunk: &'c [u8]) -> &'c [u8] {
         let Some(seen) = self.mark else { return chunk };
         let missing = &MARK[seen..];
