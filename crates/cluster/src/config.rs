@@ -1,6 +1,7 @@
 //! What a node of a cluster is started with.
 
 use enfilade_registry::{Roles, Run, Timing};
+use enfilade_runtime::Limit;
 use std::sync::Arc;
 use tokio::runtime::Handle;
 
@@ -33,6 +34,10 @@ pub struct Config {
     pub control: Option<Handle>,
     /// Messages of other nodes, streams among them, that are served at the same time; more are refused as busy.
     pub asks_max: usize,
+    /// Bytes of messages under way, large ones of other nodes among them; those for which there is no room are refused.
+    pub messages: Limit,
+    /// Bytes of large answers under way, those to other nodes among them.
+    pub answers: Limit,
     /// How long requests that need no slot are served without a lease, in ms; 0 for not at all.
     pub alone_ms_max: u64,
 }
@@ -48,6 +53,8 @@ impl Config {
             servers,
             control: None,
             asks_max: 200_000,
+            messages: Limit::new(usize::MAX >> 1),
+            answers: Limit::new(usize::MAX >> 1),
             alone_ms_max: 60_000,
         }
     }

@@ -3,6 +3,7 @@
 mod common;
 
 use common::{World, asked, until, within};
+use enfilade_runtime::Memory;
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -71,4 +72,22 @@ async fn a_stream_is_resumed_at_another_node() {
     let seqs: Vec<u64> = first.iter().chain(&rest.ids).map(|id| id.seq).collect();
     assert_eq!(seqs, (0..seqs.len() as u64).collect::<Vec<_>>(), "no gap and no double");
     until(|| async { world.nodes[1].node.in_flight() }, |now| *now == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_message_for_which_the_owner_has_no_memory_is_refused_at_once() {
+    let world = World::start(3).await;
+    let session = world.open_owned_by(1, VERSION).await;
+    let (pressure, messages) = &world.nodes[1].memory;
+    let (large, small) = (format!(r#"{{"text":"{}"}}"#, "x".repeat(64 * 1024)), r#"{"text":"x"}"#);
+    for (used_bytes, arguments, status) in
+        [(0, &*large, 200), (1 << 20, &large, 503), (1 << 20, small, 200), (0, &large, 200)]
+    {
+        pressure.measured(Memory { used_bytes, max_bytes: 1 << 20 });
+        let answer = within(world.nodes[0].call(session, "echo", arguments)).await.expect("the node runs");
+        let (text, bytes) = (answer.text.get(..400).unwrap_or(&answer.text), arguments.len());
+        assert_eq!(answer.status, status, "{used_bytes} {bytes}: {text}");
+        assert_eq!(answer.text.contains("no memory left"), status == 503, "{used_bytes} {bytes}: {text}");
+        until(|| async { messages.now() }, |now| *now == 0).await;
+    }
 }

@@ -1,8 +1,8 @@
 //! Reads one message: counted while it arrives, never after, and without a copy when it comes in one piece.
 
 use crate::hold::hold_back;
-use crate::limit::Permit;
 use bytes::{Bytes, BytesMut};
+use enfilade_runtime::Permit;
 use http_body::Body;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -113,7 +113,7 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limit::Limit;
+    use enfilade_runtime::Limit;
     use futures::StreamExt;
     use http_body::Frame;
     use http_body_util::{Full, StreamBody};

@@ -31,10 +31,14 @@ pub struct Config {
     /// Most requests at a time that have no complete answer; a further one is answered with 503. Streams that stay
     /// open (GET, `subscriptions/listen`) count only until they open. Default: 20000.
     pub requests_in_flight_max: usize,
+    /// While the node's own work has to wait for its turn for longer than this, in milliseconds, fewer and fewer calls are
+    /// let in at a time, and others are answered with 503; upstreams that take their time do not count. A processor quota
+    /// alone makes it wait for up to one of its periods, commonly 100 ms; 250 is a good value. 0: never. Default: 0.
+    pub own_wait_max_ms: u64,
     /// Largest message of a client, in bytes; at most 16 MiB. Default: 16777216.
     pub message_bytes_max: usize,
-    /// Most bytes that the messages of all requests in flight may take; a request past it is answered with 503.
-    /// Default: 1073741824 (1 GiB).
+    /// Most bytes that the messages of all requests in flight may take; a request past it is answered with 503. Large answers
+    /// may take as much again (16 MiB at least). Default: 1073741824 (1 GiB).
     pub messages_bytes_max: usize,
     /// Silence after which a stream gets a comment, in milliseconds; at most 30000. Default: 15000.
     pub keep_alive_ms: u64,
@@ -85,6 +89,7 @@ impl Default for Config {
             connections_max: 120_000,
             connections_per_address_max: None,
             requests_in_flight_max: 20_000,
+            own_wait_max_ms: 0,
             message_bytes_max: MESSAGE_BYTES_MAX,
             messages_bytes_max: 1 << 30,
             keep_alive_ms: 15_000,
@@ -128,6 +133,12 @@ pub enum ConfigError {
 }
 
 impl Config {
+    /// Most bytes that large answers may take: as many as messages, and never too few for one.
+    #[must_use]
+    pub fn answers_bytes_max(&self) -> usize {
+        self.messages_bytes_max.max(MESSAGE_BYTES_MAX)
+    }
+
     /// Refuses what could not be served safely.
     ///
     /// # Errors
@@ -145,6 +156,7 @@ impl Config {
         let per_address = self.connections_per_address_max.unwrap_or(1);
         range("connections_per_address_max", per_address as u64, 1, u64::from(u32::MAX))?;
         range("requests_in_flight_max", self.requests_in_flight_max as u64, 1, u64::from(u32::MAX))?;
+        range("own_wait_max_ms", self.own_wait_max_ms, 0, 60_000)?;
         range("message_bytes_max", self.message_bytes_max as u64, 1, bytes)?;
         range("messages_bytes_max", self.messages_bytes_max as u64, self.message_bytes_max as u64, i64::MAX as u64)?;
         range("keep_alive_ms", self.keep_alive_ms, 1, KEEP_ALIVE_MS_MAX)?;
@@ -202,11 +214,12 @@ mod tests {
     fn the_default_is_good_and_bad_settings_name_themselves() {
         type Change = fn(&mut Config);
         assert_eq!(Config::default().check(), Ok(()));
-        let table: [(&str, Change); 13] = [
+        let table: [(&str, Change); 14] = [
             ("listen", |c| c.listen.clear()),
             ("connections_max", |c| c.connections_max = 0),
             ("connections_per_address_max", |c| c.connections_per_address_max = Some(0)),
             ("requests_in_flight_max", |c| c.requests_in_flight_max = 0),
+            ("own_wait_max_ms", |c| c.own_wait_max_ms = 60_001),
             ("message_bytes_max", |c| c.message_bytes_max = 16 * 1024 * 1024 + 1),
             ("messages_bytes_max", |c| c.messages_bytes_max = 1),
             ("keep_alive_ms", |c| c.keep_alive_ms = 30_001),

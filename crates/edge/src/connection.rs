@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use crate::ending::Ending;
-use crate::entrance::Pass;
+use crate::entrance::{Pass, SPARE_SILENCE};
 use crate::guard::{Guard, Place};
 use crate::hand_over::{HandOver, Next};
 use crate::hold;
@@ -21,7 +21,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
@@ -82,9 +82,19 @@ pub(crate) struct Connection {
     pub(crate) place: Place,
     /// A request was refused before all of it was read.
     pub(crate) unread: AtomicBool,
+    /// An answer was its last one; HTTP/2 says so by itself, HTTP/1.1 with the answer.
+    pub(crate) ends: AtomicBool,
     pub(crate) hand_over: HandOver,
     /// Its place among all connections, for as long as its socket is open.
-    pub(crate) _pass: Pass,
+    pub(crate) pass: Pass,
+}
+
+impl Connection {
+    /// How long it may be silent.
+    fn silence(&self) -> Duration {
+        let configured = Duration::from_millis(self.edge.config.header_timeout_ms);
+        if self.pass.is_spare() { configured.min(SPARE_SILENCE) } else { configured }
+    }
 }
 
 /// Speaks the one protocol of a listening address.
@@ -136,6 +146,11 @@ impl Speaker {
     /// stream that was taken over keeps no room for it.
     pub(crate) async fn serve(self: Arc<Self>, io: Box<Lingering>, connection: Arc<Connection>) {
         match &*self {
+            Self::Http1(builder) if connection.pass.is_spare() => {
+                let mut builder = builder.clone();
+                builder.header_read_timeout(connection.silence());
+                Box::pin(async move { serve_http1(&builder, io, connection).await }).await;
+            }
             Self::Http1(builder) => serve_http1(builder, io, connection).await,
             Self::Http2(builder) => Box::pin(serve_http2(builder, io, connection)).await,
         }
@@ -170,7 +185,7 @@ async fn answer_http1(
     let shared = connection.clone();
     let service = service_fn(move |request| service::answer(shared.clone(), request));
     let mut http = builder.serve_connection(TokioIo::new(io), service);
-    let driven = drive(Pin::new(&mut http), |http| http.graceful_shutdown(), edge, || hand_over.is_due());
+    let driven = drive(Pin::new(&mut http), |http| http.graceful_shutdown(), edge, || false, || hand_over.is_due());
     let end = hold::run(pin!(driven)).await;
     // Taken in any case: what is not gone on with ends here.
     let next = match (end, hand_over.take()?) {
@@ -187,17 +202,17 @@ async fn answer_http1(
 async fn serve_http2(builder: &http2::Builder<Tracked>, io: Box<Lingering>, connection: Arc<Connection>) {
     let edge = connection.edge.clone();
     // hyper limits the time of an HTTP/1.1 head only, and pings HTTP/2 clients only once they have spoken.
-    if !speaks(io.stream(), &edge).await {
+    if !speaks(io.stream(), &edge, connection.silence()).await {
         return;
     }
-    let service = service_fn(move |request| service::answer(connection.clone(), request));
+    let shared = connection.clone();
+    let service = service_fn(move |request| service::answer(shared.clone(), request));
     let http = pin!(builder.serve_connection(TokioIo::new(io), service));
-    drive(http, |http| http.graceful_shutdown(), &edge, || false).await;
+    drive(http, |http| http.graceful_shutdown(), &edge, || connection.ends.load(Ordering::Relaxed), || false).await;
 }
 
 /// Waits for a client's first byte; false when none came in time, or before the node stopped.
-async fn speaks(stream: &TcpStream, edge: &Edge) -> bool {
-    let wait = Duration::from_millis(edge.config.header_timeout_ms);
+async fn speaks(stream: &TcpStream, edge: &Edge, wait: Duration) -> bool {
     let (mut stopping, mut byte) = (edge.stopping.watch(), [0]);
     tokio::select! {
         biased;
@@ -216,14 +231,20 @@ enum End {
     Broken,
 }
 
-async fn drive<C>(mut http: Pin<&mut C>, finish: fn(Pin<&mut C>), edge: &Edge, is_handed_over: impl Fn() -> bool) -> End
+async fn drive<C>(
+    mut http: Pin<&mut C>,
+    finish: fn(Pin<&mut C>),
+    edge: &Edge,
+    ends: impl Fn() -> bool,
+    is_handed_over: impl Fn() -> bool,
+) -> End
 where
     C: Future<Output = hyper::Result<()>>,
 {
     let (mut stopping, mut abort) = (edge.stopping.watch(), edge.abort.watch());
     let mut finishing = false;
     poll_fn(|context| {
-        if !finishing && stopping.poll(context) {
+        if !finishing && (stopping.poll(context) || ends()) {
             finishing = true;
             finish(http.as_mut());
         }

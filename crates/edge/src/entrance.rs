@@ -2,10 +2,13 @@
 //!
 //! A reserve of descriptors is kept for links, upstreams, the journal and health. The system gives the lowest number that is
 //! free, so a connection whose number lies in the reserve says that all below are taken: nothing has to be counted.
+//!
+//! Once memory is nearly used up few connections come in at a time, each for one request: what gives memory back must not
+//! need one that is open. Which requests are taken is told by [`crate::ladder`], as for all others.
 
 use crate::config::Config;
-use crate::limit::{Limit, Permit};
 use enfilade_mcp::RpcError;
+use enfilade_runtime::{Limit, Permit};
 use enfilade_runtime::{Pressure, Step, usage};
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -20,6 +23,11 @@ const TELL_EVERY: Duration = Duration::from_secs(60);
 /// A part of the descriptors is the reserve, within these bounds.
 const RESERVE_PART: u64 = 16;
 const RESERVE: (u64, u64) = (64, 1024);
+
+/// Connections that are in at a time of those which came while memory was nearly used up. They take some 12 KiB each.
+const SPARE_MAX: usize = 256;
+/// How long such a connection may be silent.
+pub(crate) const SPARE_SILENCE: Duration = Duration::from_secs(5);
 
 /// Why a connection does not come in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,11 +99,31 @@ impl Full {
 pub(crate) struct Pass {
     _permit: Permit,
     _seat: Option<Box<Seat>>,
+    /// Its place among those that came while memory was nearly used up, until it is not any more.
+    spare: Option<Box<Mutex<Option<Permit>>>>,
 }
 
 impl From<Permit> for Pass {
     fn from(permit: Permit) -> Self {
-        Self { _permit: permit, _seat: None }
+        Self { _permit: permit, _seat: None, spare: None }
+    }
+}
+
+impl Pass {
+    /// It came while memory was nearly used up.
+    pub(crate) fn is_spare(&self) -> bool {
+        self.spare.is_some()
+    }
+
+    /// Whether the connection ends with this answer, so that another one has its place. Once memory suffices again it is
+    /// one like all others.
+    pub(crate) fn ends(&self, step: Step) -> bool {
+        let Some(spare) = &self.spare else { return false };
+        let mut permit = spare.lock();
+        if step < Step::TheLeast {
+            *permit = None;
+        }
+        permit.is_some()
     }
 }
 
@@ -103,6 +131,7 @@ impl From<Permit> for Pass {
 #[derive(Debug)]
 pub(crate) struct Entrance {
     pub(crate) connections: Limit,
+    spare: Limit,
     /// None where addresses have no bound of their own.
     addresses: Option<Arc<Addresses>>,
     /// The first descriptor of the reserve.
@@ -121,6 +150,7 @@ impl Entrance {
         let (reserve_begin, last_begin) = reserve_of(usage::descriptors_max());
         Self {
             connections: Limit::new(config.connections_max),
+            spare: Limit::new(SPARE_MAX),
             addresses: addresses.map(|max| Arc::new(Addresses { max, counts: Mutex::default() })),
             reserve_begin,
             last_begin,
@@ -140,15 +170,16 @@ impl Entrance {
         if descriptor >= self.reserve_begin {
             return Err(Full::Descriptors);
         }
-        if self.pressure.step() == Step::TheLeast {
-            return Err(Full::Memory);
-        }
+        let spare = match self.pressure.step() {
+            Step::Serve | Step::NothingNew => None,
+            Step::TheLeast => Some(Box::new(Mutex::new(Some(self.spare.enter().ok_or(Full::Memory)?)))),
+        };
         let permit = self.connections.enter().ok_or(Full::Node)?;
         let seat = match &self.addresses {
             Some(addresses) => Some(Box::new(addresses.enter(from).ok_or(Full::Address)?)),
             None => None,
         };
-        Ok(Pass { _permit: permit, _seat: seat })
+        Ok(Pass { _permit: permit, _seat: seat, spare })
     }
 
     /// Whether a connection with this descriptor, which does not come in, may stay until it was told so.
@@ -276,11 +307,29 @@ mod tests {
         assert!(entrance.may_hear(109) && !entrance.may_hear(110), "refusals do not use it up");
         let _one = entrance.enter(5, ip("10.0.0.1")).expect("a place");
         assert_eq!(why(&entrance, 5), Some(Full::Node));
+        entrance.spare = Limit::new(0);
         for (used_bytes, expected) in [(85, Full::Node), (95, Full::Memory), (70, Full::Node)] {
             pressure.measured(Memory { used_bytes, max_bytes: 100 });
             assert_eq!(why(&entrance, 5), Some(expected), "{used_bytes}");
         }
         assert_eq!(entrance.descriptors_for(), None, "there is one place only");
+    }
+
+    #[test]
+    fn few_come_in_at_a_time_once_memory_is_nearly_used_up() {
+        let (entrance, pressure) = entrance(|_| ());
+        let enter = || entrance.enter(5, ip("10.0.0.1"));
+        let uses = |percent| pressure.measured(Memory { used_bytes: percent, max_bytes: 100 });
+        let before = enter().expect("a place");
+        uses(95);
+        let mut spare: Vec<Pass> = (0..SPARE_MAX).map(|_| enter().expect("a place of those")).collect();
+        assert_eq!(enter().err(), Some(Full::Memory));
+        assert!(spare.iter().all(|pass| pass.is_spare() && pass.ends(Step::TheLeast)));
+        assert!(!before.is_spare() && !before.ends(Step::TheLeast), "who was in before stays");
+        drop(spare.pop());
+        let last = enter().expect("the place that was given back");
+        assert!(!last.ends(Step::NothingNew) && !last.ends(Step::TheLeast), "it has become one like all others");
+        assert!(enter().is_ok(), "and left its place");
     }
 
     #[test]

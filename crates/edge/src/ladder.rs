@@ -1,7 +1,9 @@
 //! What is still taken while memory is short ([`enfilade_runtime::Step`]). First what would stay is not begun: sessions and
 //! streams; what goes on with something that is there does. Then nothing is taken but what gives memory back: answers,
-//! notifications (cancellations among them), ends of sessions, and what is in [`frees`].
+//! notifications (cancellations among them), ends of sessions, and what is in [`frees`]. The same are let in while the node has
+//! more to do than it can.
 
+use crate::load::{Load, Place};
 use crate::respond::Refusal;
 use crate::ticket::Reason;
 use enfilade_mcp::method::Method;
@@ -9,6 +11,8 @@ use enfilade_runtime::Step;
 
 const NOTHING_NEW: &str = "This node has no memory left for another session or stream; try again, or at another node";
 const THE_LEAST: &str = "This node has no memory left; try again, or at another node";
+
+const OVERLOADED: &str = "This node has more to do than it can; try again, or at another node";
 
 /// Why a request of this method is not taken.
 pub(crate) fn refuses(step: Step, method: &str) -> Option<&'static str> {
@@ -30,6 +34,16 @@ pub(crate) fn check_stream(step: Step, goes_on: bool) -> Result<(), Refusal> {
         Step::NothingNew if goes_on => Ok(()),
         step => check(step, Method::Listen.as_str()),
     }
+}
+
+/// The place of a request of this method among those in flight, where it needs one; or why it is refused.
+pub(crate) fn place(load: &Load, method: &str) -> Result<Option<Place>, &'static str> {
+    if !load.is_on() || frees(method) { Ok(None) } else { load.enter().map(Some).ok_or(OVERLOADED) }
+}
+
+/// The same over HTTP.
+pub(crate) fn check_place(load: &Load, method: &str) -> Result<Option<Place>, Refusal> {
+    place(load, method).map_err(|why| Refusal::busy(Reason::Overload, why))
 }
 
 /// It makes something that is kept after its answer.

@@ -1,6 +1,7 @@
 //! The edge: terminates client transports and admits what may come in. It reaches sessions only through
 //! [`enfilade_session::owner::Owner`] and keeps nothing of them, so it may die at any time.
 
+mod answers;
 mod body;
 mod config;
 mod connection;
@@ -11,9 +12,9 @@ mod hand_over;
 mod headers;
 mod hold;
 mod ladder;
-mod limit;
 mod linger;
 mod listener;
+mod load;
 mod media;
 mod metrics;
 mod respond;

@@ -1,6 +1,6 @@
-//! A client's socket: keeps what was read ahead, and closes so that the last answer arrives. A socket that is closed with
-//! unread bytes is reset, and a reset overtakes the answer; so after a request that was refused while it was still being
-//! sent, what comes is read away.
+//! A client's socket: keeps what was read ahead, gives up a client that takes nothing, and closes so that the last answer
+//! arrives. A socket that is closed with unread bytes is reset, and a reset overtakes the answer; so after a request that was
+//! refused while it was still being sent, what comes is read away.
 
 use crate::connection::Connection;
 use std::io;
@@ -17,6 +17,9 @@ use tokio::time::Sleep;
 /// How long bytes of a refused request are read away, at most.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// A client that takes nothing of what waits for it during so many keep-alive times is gone, whatever its system says.
+const STALL_KEEP_ALIVES: u32 = 4;
+
 /// Bytes of later requests that are read while an answer without an end is under way. Beyond them the end of the client is
 /// not seen before something is written.
 const AHEAD_BYTES_MAX: usize = 8 * 1024;
@@ -27,12 +30,14 @@ pub(crate) struct Lingering {
     /// What was read already; it is read again first.
     ahead: Vec<u8>,
     connection: Arc<Connection>,
+    /// When a client that takes nothing is given up; none while it takes what there is.
+    stall: Option<Pin<Box<Sleep>>>,
     until: Option<Pin<Box<Sleep>>>,
 }
 
 impl Lingering {
     pub(crate) fn new(stream: TcpStream, connection: Arc<Connection>) -> Self {
-        Self { stream, ahead: Vec::new(), connection, until: None }
+        Self { stream, ahead: Vec::new(), connection, stall: None, until: None }
     }
 
     pub(crate) fn stream(&self) -> &TcpStream {
@@ -46,6 +51,17 @@ impl Lingering {
 
     pub(crate) fn take_ahead(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.ahead)
+    }
+
+    /// What became of a write, which a client may put off for so long.
+    fn patient<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.stall = None;
+            return written;
+        }
+        let keep_alive = Duration::from_millis(self.connection.edge.config.keep_alive_ms);
+        let stall = self.stall.get_or_insert_with(|| Box::pin(tokio::time::sleep(STALL_KEEP_ALIVES * keep_alive)));
+        stall.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 
     /// Ready once the client has closed its side, or is gone. What it sends meanwhile is kept.
@@ -79,7 +95,8 @@ impl AsyncRead for Lingering {
 
 impl AsyncWrite for Lingering {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, buf)
+        let written = Pin::new(&mut self.stream).poll_write(context, buf);
+        self.patient(context, written)
     }
 
     fn poll_write_vectored(
@@ -87,7 +104,8 @@ impl AsyncWrite for Lingering {
         context: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, bufs)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, bufs);
+        self.patient(context, written)
     }
 
     fn is_write_vectored(&self) -> bool {

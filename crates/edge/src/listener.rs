@@ -6,10 +6,10 @@ use crate::ending::Ending;
 use crate::entrance::{Full, Pass};
 use crate::guard::Place;
 use crate::hand_over::HandOver;
-use crate::limit::Limit;
 use crate::linger::Lingering;
 use crate::metrics::Figures;
 use enfilade_registry::SessionKeys;
+use enfilade_runtime::Limit;
 use enfilade_session::owner::Owner;
 use std::io;
 use std::net::SocketAddr;
@@ -19,6 +19,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio_util::task::AbortOnDropHandle;
 
 /// Connections that the system holds for us between two accepts.
 const BACKLOG: u32 = 4096;
@@ -106,6 +107,8 @@ pub async fn serve(
         let max = config.connections_max;
         tracing::info!(most, max, "file descriptors suffice for fewer connections than connections_max (ulimit -n)");
     }
+    // Apart from what it measures; ends with this.
+    let _measuring = AbortOnDropHandle::new(tokio::spawn(figures.load.clone().measure()));
     let edge = Arc::new(Edge::new(config, owner, keys, ending, figures));
     let _abort = AbortOnDrop(edge.clone());
     futures::future::join_all(bound.into_iter().map(|bound| accept_all(bound, &edge))).await;
@@ -175,8 +178,9 @@ fn admit(
     let ip = if ip.is_unspecified() { stream.local_addr().map_or(ip, |address| address.ip()) } else { ip };
     let place = Place { ip, loopback: bound.address.ip().to_canonical().is_loopback() };
     let connection = |pass: Pass, unread| {
-        let (edge, unread, hand_over) = (edge.clone(), AtomicBool::new(unread), HandOver::default());
-        Arc::new(Connection { edge, place, unread, hand_over, _pass: pass })
+        let (edge, unread, ends) = (edge.clone(), AtomicBool::new(unread), AtomicBool::new(false));
+        let hand_over = HandOver::default();
+        Arc::new(Connection { edge, place, unread, ends, hand_over, pass })
     };
     let entrance = &edge.figures.entrance;
     // It is never negative.

@@ -8,6 +8,19 @@ pub(crate) const JSON: &str = "application/json";
 /// The type of a stream of events.
 pub(crate) const EVENTS: &str = "text/event-stream";
 
+/// `Accept` as nearly all clients write it in a POST.
+const USUAL: [&str; 2] = ["application/json, text/event-stream", "text/event-stream, application/json"];
+
+/// True when `Accept` permits both types that a POST may be answered with.
+pub(crate) fn accepts_both(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(ACCEPT).iter();
+    match (values.next(), values.next()) {
+        // Known without being read.
+        (Some(value), None) if USUAL.iter().any(|usual| value == usual) => true,
+        _ => accepts(headers, JSON) && accepts(headers, EVENTS),
+    }
+}
+
 /// True when `Accept` permits `media`. A missing header permits nothing: every revision with this transport demands
 /// one that lists what the method may answer with, and so do the SDKs' servers. Wildcards count, `q=0` excludes.
 pub(crate) fn accepts(headers: &HeaderMap, media: &str) -> bool {
@@ -60,9 +73,12 @@ mod tests {
 
     #[test]
     fn accept() {
-        let table: [(&[&'static str], bool, bool); 18] = [
+        let table: [(&[&'static str], bool, bool); 21] = [
             (&["application/json, text/event-stream"], true, true),
             (&["text/event-stream,application/json"], true, true),
+            (&["text/event-stream, application/json"], true, true),
+            (&["application/json, text/event-stream", "application/json;q=0"], true, true),
+            (&["application/json, text/event-stream", "*/*;q=0"], true, true),
             (&["application/json", "text/event-stream"], true, true),
             (&["Application/JSON;charset=utf-8 , TEXT/event-stream;q=0.5"], true, true),
             (&["*/*"], true, true),
@@ -83,6 +99,7 @@ mod tests {
         for (values, json, events) in table {
             let headers = headers(ACCEPT, values);
             assert_eq!((accepts(&headers, JSON), accepts(&headers, EVENTS)), (json, events), "{values:?}");
+            assert_eq!(accepts_both(&headers), json && events, "{values:?}");
         }
     }
 

@@ -1,10 +1,12 @@
 //! One request, from its head to its answer: admit, read, decide what it is, ask the owner.
 
+use crate::answers;
 use crate::body::{self, BodyError};
 use crate::connection::{Connection, Edge};
 use crate::hand_over;
 use crate::headers::{self, LAST_EVENT_ID, Lookup, UNREADABLE};
 use crate::ladder;
+use crate::load::Place;
 use crate::media;
 use crate::respond::{self, Body, Refusal};
 use crate::sse::Events;
@@ -26,6 +28,9 @@ use std::time::{Duration, Instant};
 /// The path that answers load balancers: 200 while the process runs, 503 from when it hands over before it stops.
 pub const HEALTH: &str = "/healthz";
 
+/// A message that is not larger is read before it is decided whether it is let in: it may be one that always is.
+const LOOKED_AT_BYTES_MAX: u64 = 64 * 1024;
+
 /// Answers one request of a connection.
 pub(crate) async fn answer(
     connection: Arc<Connection>,
@@ -37,10 +42,15 @@ pub(crate) async fn answer(
     // Who answers a POST with a stream has read all of it; its end is not always declared.
     let is_read = body.is_end_stream() || head.method == Method::POST;
     // A client whose connection ends with an answer never writes into one that is being closed.
-    let mut closes = connection.edge.ending.is_leaving();
+    let edge = &connection.edge;
+    let is_last = connection.pass.ends(edge.figures.pressure.step());
+    let mut closes = edge.ending.is_leaving() || is_last;
     if !body.is_end_stream() {
         connection.unread.store(true, Ordering::Relaxed);
         closes |= matches!(response.status(), StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT);
+    }
+    if is_last {
+        connection.ends.store(true, Ordering::Relaxed);
     }
     let upgrades = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     if closes && !upgrades && head.version <= http::Version::HTTP_11 {
@@ -118,12 +128,16 @@ async fn post(
     ticket: &mut Option<Ticket>,
 ) -> Result<Response<Body>, Refusal> {
     // The answer may be either, whatever the message: so says every revision, and so do the SDKs' servers.
-    if !(media::accepts(&head.headers, media::JSON) && media::accepts(&head.headers, media::EVENTS)) {
+    if !media::accepts_both(&head.headers) {
         return Err(not_acceptable("Accept must list application/json and text/event-stream"));
     }
     if !media::is_json(&head.headers) {
         let why = "Content-Type must be application/json, without Content-Encoding";
         return Err(Refusal::client(StatusCode::UNSUPPORTED_MEDIA_TYPE, why));
+    }
+    let mut place = None;
+    if body.size_hint().lower() > LOOKED_AT_BYTES_MAX {
+        place = ladder::check_place(&edge.figures.load, "")?;
     }
     let mut budget = edge.figures.messages.empty();
     let wait = Duration::from_millis(edge.config.body_timeout_ms);
@@ -131,6 +145,7 @@ async fn post(
     let headers = headers::mcp(&head.headers);
     if is_batch(&bytes) {
         ladder::check(edge.figures.pressure.step(), "")?;
+        hold(edge, "", place, ticket)?;
         let reply = batch(edge, caller, headers, &bytes).await?;
         return Ok(respond::reply(reply, |stream| call(edge, stream, ticket.take())));
     }
@@ -141,16 +156,28 @@ async fn post(
         outcome: Outcome::Refused(Reason::Invalid),
     })?;
     if let Kind::Request(request) = &envelope.kind {
-        let taken = ladder::check(edge.figures.pressure.step(), &request.method);
+        let taken = ladder::check(edge.figures.pressure.step(), &request.method)
+            .and_then(|()| hold(edge, &request.method, place, ticket));
         taken.map_err(|refusal| Refusal { id: Some(request.id.clone()), ..refusal })?;
     }
     let reply = message(edge, caller, head, headers, &envelope).await?;
+    let id = if let Kind::Request(request) = &envelope.kind { Some(&request.id) } else { None };
+    let reply = answers::counted(reply, &edge.figures.answers, id);
     Ok(respond::reply(reply, |stream| match &envelope.kind {
         Kind::Request(request) if request.method == enfilade_mcp::method::Method::Listen.as_str() => {
             lasting(edge, stream)
         }
         _ => call(edge, stream, ticket.take()),
     }))
+}
+
+/// Gives a request of this method its place, unless it has one.
+fn hold(edge: &Edge, method: &str, place: Option<Place>, ticket: &mut Option<Ticket>) -> Result<(), Refusal> {
+    let place = if place.is_some() { place } else { ladder::check_place(&edge.figures.load, method)? };
+    if let Some(ticket) = ticket {
+        ticket.holds(place);
+    }
+    Ok(())
 }
 
 async fn message(

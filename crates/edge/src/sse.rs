@@ -120,9 +120,9 @@ fn retry_ms() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limit::Limit;
     use crate::stop::Stop;
     use enfilade_mcp::sse::{Decoded, Decoder};
+    use enfilade_runtime::Limit;
     use enfilade_session::stream::{Kind, Stream};
     use futures::FutureExt;
     use std::future::poll_fn;

@@ -2,7 +2,7 @@
 //!
 //! Rule: the stream is asked for more only when the socket has taken all of the chunk before, so a slow client is bounded by
 //! the stream, and nothing is kept while nothing is said. A client that closes its side is gone, and ends the stream; so does
-//! one that takes nothing for as long as [`STALL_KEEP_ALIVES`] says.
+//! one that takes nothing for long ([`Lingering`]).
 
 use crate::connection::Edge;
 use crate::linger::Lingering;
@@ -12,22 +12,18 @@ use std::future::poll_fn;
 use std::io::Write as _;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 use tokio::io::AsyncWrite;
-use tokio::time::Sleep;
 
 /// Room in front of a chunk for its length: eight hexadecimal digits and a line end.
 const LENGTH_BYTES: usize = 10;
 /// What most events fit in.
 const CHUNK_BYTES: usize = 512;
-/// A client that takes nothing of what waits for it during so many keep-alive times is gone, whatever its system says.
-const STALL_KEEP_ALIVES: u32 = 4;
 const LINE_END: &[u8] = b"\r\n";
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// Writes events until they end. False when the client is gone, or the node ends at once.
 pub(crate) async fn run(io: &mut Lingering, events: Box<Events>, edge: &Edge) -> bool {
-    let mut stream = Streaming { events, io, edge, chunk: Vec::new(), written: 0, blocked: None };
+    let mut stream = Streaming { events, io, edge, chunk: Vec::new(), written: 0, abort: None };
     poll_fn(|context| stream.poll(context)).await
 }
 
@@ -38,25 +34,8 @@ struct Streaming<'a> {
     /// What is being written, and how much of it was.
     chunk: Vec<u8>,
     written: usize,
-    /// None while the client takes what there is.
-    blocked: Option<Box<Blocked>>,
-}
-
-/// What ends a stream that waits for its client.
-struct Blocked {
-    abort: Watch,
-    stall: Pin<Box<Sleep>>,
-}
-
-impl Blocked {
-    fn new(edge: &Edge) -> Self {
-        let stall = STALL_KEEP_ALIVES * Duration::from_millis(edge.config.keep_alive_ms);
-        Self { abort: edge.abort.watch(), stall: Box::pin(tokio::time::sleep(stall)) }
-    }
-
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if self.abort.poll(context) { Poll::Ready(()) } else { self.stall.as_mut().poll(context) }
-    }
+    /// Whether the node ends at once; none while the client takes what there is.
+    abort: Option<Box<Watch>>,
 }
 
 impl Streaming<'_> {
@@ -68,9 +47,10 @@ impl Streaming<'_> {
             }
             while self.written < self.chunk.len() {
                 match Pin::new(&mut *self.io).poll_write(context, &self.chunk[self.written..]) {
-                    Poll::Ready(Ok(bytes)) if bytes > 0 => (self.written, self.blocked) = (self.written + bytes, None),
+                    Poll::Ready(Ok(bytes)) if bytes > 0 => (self.written, self.abort) = (self.written + bytes, None),
                     Poll::Ready(_) => return Poll::Ready(false),
-                    Poll::Pending => return self.poll_blocked(context).map(|()| false),
+                    Poll::Pending if self.is_aborted(context) => return Poll::Ready(false),
+                    Poll::Pending => return Poll::Pending,
                 }
             }
             self.chunk = Vec::new();
@@ -81,12 +61,13 @@ impl Streaming<'_> {
         }
     }
 
-    fn poll_blocked(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if self.blocked.is_none() {
+    /// Of a stream that waits for its client.
+    fn is_aborted(&mut self, context: &mut Context<'_>) -> bool {
+        if self.abort.is_none() {
             // It may stay for long: without the room that a batch could have needed.
             self.chunk.shrink_to_fit();
         }
-        self.blocked.get_or_insert_with(|| Box::new(Blocked::new(self.edge))).poll(context)
+        self.abort.get_or_insert_with(|| Box::new(self.edge.abort.watch())).poll(context)
     }
 
     /// Takes what the stream has.

@@ -1,9 +1,10 @@
 //! What became of every request: each is counted when it comes in, and once more when it ends. A ticket that is dropped
 //! without a word stands for a client that went away, so none is forgotten: in = ends + in flight.
 
-use crate::limit::Permit;
+use crate::load::Place;
 use bytes::Bytes;
 use enfilade_mcp::json;
+use enfilade_runtime::Permit;
 use http::StatusCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,12 +41,14 @@ pub enum Reason {
     Owner,
     /// Memory is short.
     Memory,
+    /// The node's own work waits for too long.
+    Overload,
 }
 
 impl Reason {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 6] =
-        [Self::Invalid, Self::Requests, Self::Messages, Self::Stopping, Self::Owner, Self::Memory];
+    pub const ALL: [Self; 7] =
+        [Self::Invalid, Self::Requests, Self::Messages, Self::Stopping, Self::Owner, Self::Memory, Self::Overload];
 
     /// The value of the label.
     #[must_use]
@@ -57,6 +60,7 @@ impl Reason {
             Self::Stopping => "stopping",
             Self::Owner => "owner",
             Self::Memory => "memory",
+            Self::Overload => "overload",
         }
     }
 }
@@ -98,7 +102,7 @@ impl Accounts {
     /// A request came in.
     pub(crate) fn enter(self: &Arc<Self>) -> Ticket {
         self.entered.fetch_add(1, Ordering::Relaxed);
-        Ticket { accounts: self.clone(), permit: None, outcome: Outcome::ClientGone }
+        Ticket { accounts: self.clone(), permit: None, place: None, outcome: Outcome::ClientGone }
     }
 
     /// Requests that came in.
@@ -122,6 +126,7 @@ impl Accounts {
 pub(crate) struct Ticket {
     accounts: Arc<Accounts>,
     permit: Option<Permit>,
+    place: Option<Place>,
     outcome: Outcome,
 }
 
@@ -129,6 +134,11 @@ impl Ticket {
     /// Says how it ends.
     pub(crate) fn ends(&mut self, outcome: Outcome) {
         self.outcome = outcome;
+    }
+
+    /// Is a call for the node's processors until it ends.
+    pub(crate) fn holds(&mut self, place: Option<Place>) {
+        self.place = place;
     }
 
     /// Gives it a place among those in flight; false, and why it ends, where there is none.
@@ -208,10 +218,10 @@ mod tests {
             accounts.enter().ends(outcome);
         }
         let open = accounts.enter();
-        assert_eq!(accounts.ended(), [1, 6, 1, 1, 1, 1]);
-        assert_eq!((accounts.refused(), accounts.entered()), ([1; 6], 12));
+        assert_eq!(accounts.ended(), [1, 7, 1, 1, 1, 1]);
+        assert_eq!((accounts.refused(), accounts.entered()), ([1; 7], 13));
         drop(open);
-        assert_eq!(accounts.ended(), [1, 6, 1, 1, 1, 2]);
+        assert_eq!(accounts.ended(), [1, 7, 1, 1, 1, 2]);
     }
 
     #[test]

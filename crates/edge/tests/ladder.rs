@@ -1,10 +1,10 @@
-//! What is taken while memory is short, over every transport: step by step less, and all of it again afterwards.
+//! What is taken while memory is short or the node late, over every transport: step by step less, and all of it again afterwards.
 
 mod common;
 
 use common::raw::Raw;
 use common::ws::Ws;
-use common::{Node, POST, legacy, modern, modern_headers, session};
+use common::{Node, POST, legacy, modern, modern_headers, session, within};
 use enfilade_edge::{Protocol, Reason};
 use enfilade_runtime::Memory;
 
@@ -131,18 +131,56 @@ async fn a_websocket_that_is_open_is_served_step_by_step() {
 }
 
 #[tokio::test]
-async fn at_the_last_step_connections_are_refused_and_those_inside_stay() {
+async fn at_the_last_step_a_new_connection_does_what_gives_memory_back_and_ends() {
     let node = Node::start(|_| ()).await;
     let mut inside = node.client(Protocol::Http1).await;
     assert_eq!(inside.ask("GET", "/healthz", &[], "").await.status, 200);
     uses(&node, 95);
+    for (name, method, headers, body) in kinds() {
+        let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        for protocol in [Protocol::Http1, Protocol::Http2] {
+            let mut client = node.client(protocol).await;
+            let answer = client.ask(method, "/mcp", &headers, body.clone()).await;
+            let frees = ["ping", "cancel", "answer", "end"].contains(&name);
+            assert_eq!(answer.status == 503, !frees, "{protocol:?} {name}: {}", answer.status);
+            let closes = answer.headers.get("connection").is_some_and(|value| value == "close");
+            assert_eq!(closes, protocol == Protocol::Http1, "{protocol:?} {name}: it leaves its place to another");
+            within(client.task).await.expect("the connection ends");
+        }
+    }
     let mut raw = Raw::connect(node.http1).await;
-    let (head, body) = raw.answer().await;
-    assert_eq!((head.status, head.get("retry-after"), head.get("connection")), (503, Some("1"), Some("close")));
-    assert!(body.contains("memory") && raw.is_closed().await, "{body}");
-    let ended = inside.ask("DELETE", "/mcp", &[("mcp-session-id", &session())], "").await;
-    assert_eq!(ended.status, 200);
+    raw.send("GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+    assert_eq!(raw.answer().await.0.status, 200);
+    assert!(raw.is_closed().await);
+    let stays = inside.ask("DELETE", "/mcp", &[("mcp-session-id", &session())], "").await;
+    assert!(stays.status == 200 && !stays.headers.contains_key("connection"), "who was inside stays");
     uses(&node, 80);
+    assert_eq!(node.client(Protocol::Http1).await.ask("GET", "/healthz", &[], "").await.status, 200);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn connections_beyond_those_are_refused_and_silent_ones_do_not_stay() {
+    let node = Node::start(|_| ()).await;
+    uses(&node, 95);
+    let mut silent = Vec::new();
+    let (head, body) = loop {
+        let mut raw = Raw::connect(node.http1).await;
+        if silent.len() >= 256 {
+            raw.send("GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+            let answer = raw.answer().await;
+            // Should they have taken long to open, the first of them have gone already.
+            if answer.0.status != 200 {
+                break answer;
+            }
+        }
+        silent.push(raw);
+    };
+    assert_eq!((head.status, head.get("retry-after"), head.get("connection")), (503, Some("1"), Some("close")));
+    assert!(body.contains("memory"), "{body}");
+    for mut raw in silent {
+        assert!(raw.is_closed().await, "after a few seconds of silence");
+    }
     assert_eq!(node.client(Protocol::Http1).await.ask("GET", "/healthz", &[], "").await.status, 200);
     node.stop().await;
 }
@@ -170,5 +208,49 @@ async fn messages_may_take_what_memory_is_left_and_no_more() {
     }
     let (_, _, refused) = node.figures.requests();
     assert_eq!(refused[Reason::Messages as usize], 2);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_node_whose_own_work_waits_takes_no_more_calls_but_what_lightens_it() {
+    let node = Node::start(|config| config.own_wait_max_ms = 1).await;
+    let mut waiting = Vec::new();
+    for _ in 0..4 {
+        let mut client = node.client(Protocol::Http1).await;
+        let ask = async move { client.ask("POST", "/mcp", &modern_headers("wait"), modern("wait")).await.status };
+        waiting.push(tokio::spawn(ask));
+    }
+    node.owner.until(|counts| counts.running == 4).await;
+    let mut client = node.client(Protocol::Http1).await;
+    // At each of its turns all others wait for a millisecond.
+    let busy = tokio::spawn(std::future::poll_fn(|context| {
+        let begun = std::time::Instant::now();
+        while begun.elapsed().as_millis() < 1 {}
+        context.waker().wake_by_ref();
+        std::task::Poll::<()>::Pending
+    }));
+    let list = "tools/list";
+    let refused = loop {
+        let answer = client.ask("POST", "/mcp", &modern_headers(list), modern(list)).await;
+        if answer.status != 200 {
+            break answer;
+        }
+    };
+    assert_eq!((refused.status, refused.code()), (503, Some(-32603)));
+    assert_eq!(refused.headers["retry-after"], "1");
+    let mut ws = Ws::open(&node, "/mcp", "").await;
+    ws.text(modern(list)).await;
+    assert_eq!(ws.json().await["error"]["data"]["retry"], true);
+    let session = session();
+    let own = [&POST[..], &[("mcp-session-id", session.as_str())]].concat();
+    assert_eq!(client.ask("POST", "/mcp", &own, legacy("ping")).await.status, 200);
+    assert_eq!(client.ask("DELETE", "/mcp", &own[2..], "").await.status, 200);
+    assert!(node.figures.requests().2[Reason::Overload as usize] >= 2);
+    busy.abort();
+    node.owner.release.send_replace(true);
+    for call in waiting {
+        assert_eq!(call.await.expect("no panic"), 200, "those that were let in are answered");
+    }
+    assert_eq!(client.ask("POST", "/mcp", &modern_headers(list), modern(list)).await.status, 200);
     node.stop().await;
 }

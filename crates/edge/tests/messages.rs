@@ -3,8 +3,9 @@
 mod common;
 
 use common::raw::{Raw, post_head};
-use common::{Node, POST, session};
+use common::{Node, POST, legacy, session};
 use enfilade_edge::Protocol;
+use tokio::io::AsyncReadExt;
 
 const MAX: usize = 16 * 1024 * 1024;
 
@@ -162,5 +163,27 @@ async fn all_messages_together_are_bounded() {
     let mut third = Raw::connect(node.http1).await;
     third.post(&session, &message(600)).await;
     assert_eq!(third.answer().await.0.status, 200, "the bytes come back");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_take_its_answer_is_given_up() {
+    let node = Node::start(|config| config.keep_alive_ms = 100).await;
+    let mut client = Raw::connect(node.http1).await;
+    let body = legacy("large");
+    client.post(&format!("mcp-session-id: {}\r\n", session()), body.as_bytes()).await;
+    // More than sockets take. Its head comes, and then nothing is read until the node has given up.
+    assert_eq!(client.head().await.status, 200);
+    common::within(async {
+        while node.figures.answers().now() > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let (mut rest, mut buffer) = (0, vec![0; 1 << 20]);
+    while let Ok(bytes @ 1..) = client.io.read(&mut buffer).await {
+        rest += bytes;
+    }
+    assert!(rest < 16_000_000, "{rest}");
     node.stop().await;
 }

@@ -9,7 +9,7 @@ use crate::member;
 use anyhow::Context;
 use enfilade_edge::{Bound, Ending, Figures};
 use enfilade_registry::{Command, OnEnded, Reader, SessionKeys, Term, Writer};
-use enfilade_runtime::{Pressure, monotonic};
+use enfilade_runtime::{Limit, Pressure, monotonic};
 use enfilade_session::copy::NoCopies;
 use enfilade_session::owner::Owner;
 use enfilade_session::slots::AllSlots;
@@ -40,7 +40,7 @@ async fn alone(config: Config, pressure: Pressure) -> anyhow::Result<Gateway> {
     registry.submit(Command::Configure { limits }).await.context("the registry does not take the limits")?;
     let keys = Arc::new(SessionKeys::new(1, &session_secret)?);
 
-    let connectors = connectors(config.upstreams)?;
+    let connectors = connectors(config.upstreams, &front.answers())?;
 
     let paths: Vec<String> = config.servers.iter().map(|server| server.path.clone()).collect();
     let slots = Arc::new(AllSlots::new(Term(started_at_ms()?)));
@@ -74,6 +74,16 @@ impl Front {
         Ok(Self { config, bound, figures })
     }
 
+    /// Bytes of messages under way.
+    pub(crate) fn messages(&self) -> Limit {
+        self.figures.messages()
+    }
+
+    /// Bytes of large answers under way.
+    pub(crate) fn answers(&self) -> Limit {
+        self.figures.answers()
+    }
+
     /// Gives clients to `owner`; returns the address of each virtual server, given its path.
     pub(crate) fn serve(self, owner: Arc<dyn Owner>, keys: Arc<SessionKeys>, paths: &[String]) -> (Vec<String>, Edge) {
         let urls = urls(&self.bound, paths);
@@ -85,12 +95,16 @@ impl Front {
     }
 }
 
-/// One connector per upstream.
+/// One connector per upstream; `answers` bounds their large answers.
 ///
 /// # Errors
 /// A configuration that was not checked.
-pub(crate) fn connectors(upstreams: Vec<enfilade_upstream::Config>) -> anyhow::Result<Vec<Arc<Connector>>> {
-    Ok(upstreams.into_iter().map(Connector::new).collect::<Result<_, _>>()?)
+pub(crate) fn connectors(
+    upstreams: Vec<enfilade_upstream::Config>,
+    answers: &Limit,
+) -> anyhow::Result<Vec<Arc<Connector>>> {
+    let connector = |upstream| Connector::within(upstream, answers.clone());
+    Ok(upstreams.into_iter().map(connector).collect::<Result<_, _>>()?)
 }
 
 /// The time of the start, in milliseconds since 1970: it differs from that of every earlier start.

@@ -32,8 +32,8 @@ impl Slots for Minting {
         self.slots.changed()
     }
 
-    fn mint(&self) -> Option<Slot> {
-        if self.pressure.step() == Step::Serve { self.slots.mint() } else { None }
+    fn mint(&self) -> Result<Slot, NotServed> {
+        if self.pressure.step() == Step::Serve { self.slots.mint() } else { Err(NotServed::Full) }
     }
 }
 
@@ -51,7 +51,7 @@ mod tests {
         let slot = slots.mint().expect("any");
         for (used_bytes, mints) in [(79, true), (80, false), (95, false), (10, true)] {
             pressure.measured(Memory { used_bytes, max_bytes: 100 });
-            assert_eq!(slots.mint().is_some(), mints, "{used_bytes}");
+            assert_eq!(slots.mint().err(), (!mints).then_some(NotServed::Full), "{used_bytes}");
             let fence = slots.fence(slot).expect("owned as ever");
             assert_eq!(slots.holds(fence), Held::Yes);
         }

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Folder, LIMIT, Server, call_modern, enfilade, post};
+use common::{Folder, LIMIT, MODERN, Server, call_modern, enfilade, post};
 use serde_json::json;
 use std::fs;
 use std::io::{Read, Write};
@@ -56,12 +56,16 @@ fn a_node_over_its_memory_says_so_and_refuses() {
     }
     let ready = get(&health, "/readyz");
     assert!(ready.starts_with("HTTP/1.1 503 ") && ready.ends_with("memory is nearly used up"), "{ready}");
-    let mut refused = TcpStream::connect(server.address()).expect("a connection");
-    refused.set_read_timeout(Some(LIMIT)).expect("a timeout");
-    let mut answer = String::new();
-    refused.read_to_string(&mut answer).expect("an answer, and the connection's end");
-    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.to_lowercase().contains("retry-after: 1\r\n"), "{answer}");
-    assert_eq!(metric(&health, "enfilade_edge_connections_refused_total{reason=\"memory\"}"), 1);
+    // More than may be inside by then: these are told without being asked.
+    let mut all: Vec<_> = (0..300).map(|_| TcpStream::connect(server.address()).expect("a connection")).collect();
+    let until = Instant::now() + LIMIT;
+    while metric(&health, "enfilade_edge_connections_refused_total{reason=\"memory\"}") == 0 {
+        assert!(Instant::now() < until, "{}", get(&health, "/metrics"));
+        all.push(TcpStream::connect(server.address()).expect("a connection"));
+    }
+    drop(all);
+    let call = post(&server.url, &[], r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{}}"#);
+    assert_eq!((call.status, call.header("retry-after")), (503, Some("1")), "{}", call.body);
     assert_eq!(server.stop(), 0);
     let log = fs::read_to_string(folder.path("log")).expect("its log");
     let said = log.lines().filter(|line| line.contains("memory is nearly used up: connections")).count();
@@ -189,5 +193,65 @@ fn messages_beyond_the_limit_of_its_group_are_refused_and_it_lives_on() {
     assert_eq!(after["result"]["content"][0]["text"], "after", "{after}");
     assert_eq!(post(&server.url, &[], r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#).status, 400, "as ever");
     println!("{refused} of 80 refused, {} MiB of {} at most", peak >> 20, LIMIT_BYTES >> 20);
+    assert_eq!(server.stop(), 0);
+}
+
+/// Asks for an answer of this size, and reads none of it.
+fn ask_for(address: &str, bytes: usize) -> TcpStream {
+    let meta = json!({
+        "io.modelcontextprotocol/protocolVersion": MODERN,
+        "io.modelcontextprotocol/clientInfo": {"name": "test", "version": "1"},
+        "io.modelcontextprotocol/clientCapabilities": {},
+    });
+    let params = json!({"name": "big", "arguments": {"bytes": bytes}, "_meta": meta});
+    let body = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}).to_string();
+    let mut stream = TcpStream::connect(address).expect("a connection");
+    stream.set_read_timeout(Some(Duration::from_millis(1))).expect("a timeout");
+    write!(
+        stream,
+        "POST /mcp HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\
+         Content-Type: application/json\r\nAccept: application/json, text/event-stream\r\n\
+         MCP-Protocol-Version: {MODERN}\r\nMcp-Method: tools/call\r\nMcp-Name: big\r\n\r\n{body}",
+        body.len()
+    )
+    .expect("a request");
+    stream
+}
+
+#[test]
+fn answers_beyond_the_limit_of_its_group_are_errors_and_it_lives_on() {
+    const LIMIT_BYTES: u64 = 192 << 20;
+    const ANSWER_BYTES: usize = 10 << 20;
+    let Some(group) = Group::new(LIMIT_BYTES) else { return };
+    let demo = Server::start(&["demo", "--listen", "127.0.0.1:0"]);
+    let folder = Folder::new();
+    let (server, health) = node(&folder, &demo.url, "", |command| group.holds(command));
+    let before = call_modern(&server.url, "big", &json!({"bytes": ANSWER_BYTES}));
+    assert_eq!(before["result"]["content"][0]["text"].as_str().map(str::len), Some(ANSWER_BYTES));
+    // Three times what the group may take.
+    let mut asked: Vec<_> = (0..60).map(|_| ask_for(server.address(), ANSWER_BYTES)).collect();
+    let until = Instant::now() + 3 * LIMIT;
+    while asked.iter_mut().filter_map(status).count() < asked.len() {
+        assert!(Instant::now() < until, "{}", get(&health, "/metrics"));
+    }
+    let (mut whole, mut told) = (0, 0);
+    for mut stream in asked {
+        stream.set_read_timeout(Some(LIMIT)).expect("a timeout");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer, and the connection's end");
+        whole += usize::from(answer.len() > ANSWER_BYTES && !answer.contains("\"error\""));
+        told += usize::from(answer.contains("no memory left") && answer.contains("\"error\""));
+    }
+    let peak = group.number("memory.max_usage_in_bytes");
+    assert_eq!(whole + told, 60, "each has an answer, or an error that says why: {whole} and {told}");
+    assert!(whole >= 3 && told >= 10, "{whole} answers, {told} errors");
+    assert!(get(&health, "/healthz").starts_with("HTTP/1.1 200 "), "it lives");
+    let until = Instant::now() + LIMIT;
+    while metric(&health, "enfilade_memory_step") + metric(&health, "enfilade_edge_messages_bytes") > 0 {
+        assert!(Instant::now() < until, "{}", get(&health, "/metrics"));
+    }
+    let after = call_modern(&server.url, "big", &json!({"bytes": ANSWER_BYTES}));
+    assert_eq!(after["result"]["content"][0]["text"].as_str().map(str::len), Some(ANSWER_BYTES));
+    println!("{whole} answers, {told} errors, {} MiB of {} at most", peak >> 20, LIMIT_BYTES >> 20);
     assert_eq!(server.stop(), 0);
 }

@@ -24,4 +24,7 @@ pub enum NotServed {
     /// The slot moves, and the queue of what waits for the move is full.
     #[error("the slot moves and its queue is full")]
     Busy,
+    /// This node has no memory left for a further session. One of another node is no worse.
+    #[error("this node has no memory left for another session")]
+    Full,
 }

@@ -22,13 +22,17 @@ struct Group {
     folder: PathBuf,
     version: &'static Version,
     max_bytes: u64,
+    /// It says how much of what is used are pages of files.
+    tells_files: bool,
 }
 
 /// Where a version of control groups keeps what.
 #[derive(Debug, PartialEq, Eq)]
 struct Version {
     mount: &'static str,
-    max: &'static str,
+    /// Files with limits; the lowest counts. Beyond `memory.high` nobody is ended, but everybody in the group is slowed
+    /// down so much that it comes to the same.
+    max: &'static [&'static str],
     used: &'static str,
     /// File pages, which are given back before anybody is ended: those of the group and all groups in it.
     files: [&'static str; 2],
@@ -36,13 +40,13 @@ struct Version {
 
 static ONE: Version = Version {
     mount: "sys/fs/cgroup/memory",
-    max: "memory.limit_in_bytes",
+    max: &["memory.limit_in_bytes"],
     used: "memory.usage_in_bytes",
     files: ["total_inactive_file", "total_active_file"],
 };
 static TWO: Version = Version {
     mount: "sys/fs/cgroup",
-    max: "memory.max",
+    max: &["memory.max", "memory.high"],
     used: "memory.current",
     files: ["inactive_file", "active_file"],
 };
@@ -65,6 +69,11 @@ impl Bounds {
         self.groups.iter().map(|group| group.max_bytes).min()
     }
 
+    /// A group that does not say how much of what is used are pages of files: there, what this process uses itself counts.
+    pub(crate) fn unclear(&self) -> Option<&Path> {
+        self.groups.iter().find(|group| !group.tells_files).map(|group| &*group.folder)
+    }
+
     /// What is used of that which is nearest to its end.
     pub(crate) fn read(&self) -> Option<Memory> {
         self.read_with(own_bytes())
@@ -72,7 +81,7 @@ impl Bounds {
 
     fn read_with(&self, own_bytes: Option<u64>) -> Option<Memory> {
         let own = self.own_max.zip(own_bytes).map(|(max_bytes, used_bytes)| Memory { used_bytes, max_bytes });
-        self.groups.iter().filter_map(Group::read).chain(own).max_by_key(|memory| memory.per_mille())
+        self.groups.iter().filter_map(|group| group.read(own_bytes)).chain(own).max_by_key(|memory| memory.per_mille())
     }
 }
 
@@ -89,20 +98,31 @@ impl Group {
         let all = Path::new(path.trim_start_matches('/')).ancestors();
         let limited = all.filter_map(|path| {
             let folder = root.join(version.mount).join(path);
-            let max_bytes = number(&folder.join(version.max)).filter(|bytes| *bytes < LIMIT_MAX)?;
-            Some(Self { folder, version, max_bytes })
+            let limits = version.max.iter().filter_map(|name| number(&folder.join(name)));
+            let max_bytes = limits.filter(|bytes| *bytes < LIMIT_MAX).min()?;
+            let tells_files = files_bytes(&folder, version).is_some();
+            Some(Self { folder, version, max_bytes, tells_files })
         });
         limited.collect()
     }
 
-    fn read(&self) -> Option<Memory> {
+    /// What is used of it; `own_bytes` are used by this process.
+    fn read(&self, own_bytes: Option<u64>) -> Option<Memory> {
         let used = number(&self.folder.join(self.version.used))?;
-        let told = fs::read_to_string(self.folder.join("memory.stat")).unwrap_or_default();
-        let pairs = told.lines().filter_map(|line| line.split_once(' '));
-        let files = pairs.filter(|(name, _)| self.version.files.contains(name));
-        let files_bytes: u64 = files.filter_map(|(_, bytes)| bytes.trim().parse::<u64>().ok()).sum();
-        Some(Memory { used_bytes: used.saturating_sub(files_bytes), max_bytes: self.max_bytes })
+        let used_bytes = match files_bytes(&self.folder, self.version) {
+            Some(files_bytes) => used.saturating_sub(files_bytes),
+            None => own_bytes.map_or(used, |own| own.min(used)),
+        };
+        Some(Memory { used_bytes, max_bytes: self.max_bytes })
     }
+}
+
+/// The pages of files in a group, if it tells.
+fn files_bytes(folder: &Path, version: &Version) -> Option<u64> {
+    let told = fs::read_to_string(folder.join("memory.stat")).ok()?;
+    let pairs = told.lines().filter_map(|line| line.split_once(' '));
+    let files = pairs.filter(|(name, _)| version.files.contains(name));
+    files.filter_map(|(_, bytes)| bytes.trim().parse::<u64>().ok()).reduce(u64::saturating_add)
 }
 
 /// What this process uses itself: of what is resident that which is no page of a file.
@@ -179,6 +199,44 @@ mod tests {
         let bounds = Bounds::below(root.path(), Some(1000));
         assert_eq!((bounds.group_max(), bounds.read_with(Some(10))), (Some(2000), memory(450, 2000)));
         assert_eq!(bounds.read_with(Some(900)), memory(900, 1000));
+    }
+
+    #[test]
+    fn a_limit_that_slows_down_is_a_limit() {
+        let root = files(&[
+            ("proc/self/cgroup", "0::/system.slice/x\n"),
+            ("sys/fs/cgroup/system.slice/x/memory.max", "2000\n"),
+            ("sys/fs/cgroup/system.slice/x/memory.high", "1500\n"),
+            ("sys/fs/cgroup/system.slice/x/memory.current", "500\n"),
+            ("sys/fs/cgroup/system.slice/x/memory.stat", "inactive_file 20\n"),
+            ("sys/fs/cgroup/system.slice/memory.max", "max\n"),
+            ("sys/fs/cgroup/system.slice/memory.high", "1400\n"),
+            ("sys/fs/cgroup/system.slice/memory.current", "1300\n"),
+            ("sys/fs/cgroup/system.slice/memory.stat", "inactive_file 900\n"),
+        ]);
+        let bounds = Bounds::below(root.path(), None);
+        assert_eq!((bounds.group_max(), bounds.read_with(None)), (Some(1400), memory(480, 1500)));
+        fs::write(root.path().join("sys/fs/cgroup/system.slice/x/memory.high"), "max\n").expect("written");
+        assert_eq!(Bounds::below(root.path(), None).read_with(None), memory(400, 1400));
+        assert_eq!(bounds.unclear(), None);
+    }
+
+    #[test]
+    fn where_files_are_not_told_the_process_counts() {
+        for told in [None, Some("anon 5\n")] {
+            let root = files(&[
+                ("proc/self/cgroup", "0::/\n"),
+                ("sys/fs/cgroup/memory.max", "2000\n"),
+                ("sys/fs/cgroup/memory.current", "1900\n"),
+            ]);
+            let group = root.path().join("sys/fs/cgroup");
+            told.into_iter().for_each(|text| fs::write(group.join("memory.stat"), text).expect("written"));
+            let bounds = Bounds::below(root.path(), None);
+            assert_eq!(bounds.unclear(), Some(&*group));
+            assert_eq!(bounds.read_with(Some(300)), memory(300, 2000), "pages of files are not used up");
+            assert_eq!(bounds.read_with(Some(5000)), memory(1900, 2000));
+            assert_eq!(bounds.read_with(None), memory(1900, 2000), "nothing else is known");
+        }
     }
 
     #[test]

@@ -55,7 +55,7 @@ impl Step {
 pub struct Memory {
     /// What cannot be given back at once.
     pub used_bytes: u64,
-    /// Beyond this the system ends a process.
+    /// Beyond this the system ends a process, or lets all of them hardly go on.
     pub max_bytes: u64,
 }
 

@@ -33,6 +33,7 @@ pub fn watch(own_max: Option<u64>, pressure: Pressure, give_back: fn()) -> io::R
     let told = stop.clone();
     let run = move || {
         let (mut bounds, mut found) = (Bounds::find(own_max), Instant::now());
+        tell_unclear(&bounds);
         while !told.load(Ordering::Acquire) {
             let is_due = found.elapsed() >= FIND_EVERY;
             if is_due {
@@ -67,6 +68,16 @@ impl Drop for Watching {
             // A panic in it was told by then, and changes nothing here.
             let _ = thread.join();
         }
+    }
+}
+
+/// At the beginning, once.
+fn tell_unclear(bounds: &Bounds) {
+    if let Some(group) = bounds.unclear() {
+        tracing::warn!(
+            group = %group.display(),
+            "memory.stat of a control group says nothing of files: what this process uses alone is compared with its limit"
+        );
     }
 }
 

@@ -19,7 +19,7 @@ use enfilade_mcp::{Era, Id, RpcError, Splice, Version, json};
 use enfilade_upstream::{CallError, Peer};
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -57,23 +57,32 @@ pub(crate) struct Plan {
     /// Where the call was sent to.
     pub(crate) sent: Mutex<Option<Arc<dyn Peer>>>,
     pub(crate) tasks: TaskTracker,
-    /// Counts the call for as long as anything of it is left.
-    pub(crate) _counted: Counted,
+    /// Counts the call until it has ended.
+    pub(crate) counted: Counted,
 }
 
-/// One more in a gauge for as long as it lives.
-pub(crate) struct Counted(Arc<AtomicUsize>);
+/// One more in a gauge until it ends, or is dropped.
+pub(crate) struct Counted {
+    gauge: Arc<AtomicUsize>,
+    ended: AtomicBool,
+}
 
 impl Counted {
     pub(crate) fn new(gauge: &Arc<AtomicUsize>) -> Self {
         gauge.fetch_add(1, Ordering::Relaxed);
-        Self(gauge.clone())
+        Self { gauge: gauge.clone(), ended: AtomicBool::new(false) }
+    }
+
+    pub(crate) fn end(&self) {
+        if !self.ended.swap(true, Ordering::Relaxed) {
+            self.gauge.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.end();
     }
 }
 

@@ -124,6 +124,12 @@ impl Gate {
         if over { Held::Gone } else { self.slots.holds(self.fence()) }
     }
 
+    /// Whether something may begin now, in the session's term.
+    pub(crate) fn begins(&self) -> Result<(), NotServed> {
+        let fence = self.slots.fence(self.session.slot())?;
+        (fence == self.fence()).then_some(()).ok_or(NotServed::NotReady)
+    }
+
     pub(crate) fn is_gone(&self) -> bool {
         self.holds() == Held::Gone
     }

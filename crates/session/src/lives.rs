@@ -5,7 +5,7 @@ use enfilade_registry::{SLOTS, SessionId, Slot};
 use parking_lot::{Mutex, MutexGuard};
 use std::borrow::Borrow;
 use std::collections::HashSet;
-use std::hash::{Hash, Hasher};
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::sync::Arc;
 
 /// A session that is found by its id. A map would hold each id twice, and room for as many again.
@@ -31,9 +31,28 @@ impl PartialEq for ById {
 
 impl Eq for ById {}
 
+/// Session ids are random, and nobody can make one up: a few bytes of one are as good as any hash of it.
+#[derive(Default)]
+struct Random(u64);
+
+impl Hasher for Random {
+    fn write(&mut self, bytes: &[u8]) {
+        // What is shorter is the same in all ids of a slot.
+        if let Some(first) = bytes.first_chunk() {
+            self.0 ^= u64::from_ne_bytes(*first);
+        }
+    }
+
+    fn write_usize(&mut self, _length: usize) {}
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 /// The sessions of one slot.
 #[derive(Default)]
-pub(crate) struct OfSlot(HashSet<ById>);
+pub(crate) struct OfSlot(HashSet<ById, BuildHasherDefault<Random>>);
 
 impl OfSlot {
     pub(crate) fn get(&self, id: &SessionId) -> Option<&Arc<Live>> {

@@ -198,7 +198,6 @@ const FORGOTTEN_MAX: usize = 2;
 /// upstream forgot is opened anew, and an upstream that restarts is waited for.
 async fn exchange(plan: &Arc<Plan>) -> Result<(Arc<dyn Peer>, Exchange), CallError> {
     let patience = plan.site.limits.upstream_wait();
-    let began = Instant::now();
     let mut wait = AGAIN_MIN;
     let mut refreshed = false;
     let mut forgotten = 0;
@@ -221,7 +220,7 @@ async fn exchange(plan: &Arc<Plan>) -> Result<(Arc<dyn Peer>, Exchange), CallErr
         forgotten += usize::from(error == CallError::Gone);
         let again_max = if plan.stateful().is_some() { 0 } else { FORGOTTEN_MAX };
         let passing = error == CallError::Unreachable || (error == CallError::Gone && forgotten <= again_max);
-        if !passing || began.elapsed() > patience || plan.site.is_long_down(patience) {
+        if !passing || plan.began.elapsed() > patience || plan.site.is_long_down(patience) {
             return Err(error);
         }
         plan.site.doubt(&error);

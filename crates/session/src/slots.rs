@@ -21,8 +21,8 @@ pub trait Slots: Send + Sync {
     /// Changes whenever an answer of [`Slots::fence`] or [`Slots::holds`] changes, but for a lease that runs out.
     fn changed(&self) -> watch::Receiver<u64>;
 
-    /// A slot for a new session; none when none of this node's may take one now.
-    fn mint(&self) -> Option<Slot>;
+    /// A slot for a new session, or why none of this node's may take one now.
+    fn mint(&self) -> Result<Slot, NotServed>;
 }
 
 /// What became of a fence.
@@ -64,9 +64,9 @@ impl Slots for AllSlots {
         self.changed.subscribe()
     }
 
-    fn mint(&self) -> Option<Slot> {
-        let random = getrandom::u32().ok()?;
-        Slot::new(u16::try_from(random % u32::from(SLOTS)).ok()?)
+    fn mint(&self) -> Result<Slot, NotServed> {
+        let random = getrandom::u32().ok().and_then(|random| u16::try_from(random % u32::from(SLOTS)).ok());
+        random.and_then(Slot::new).ok_or(NotServed::NotReady)
     }
 }
 
@@ -80,6 +80,6 @@ mod tests {
         assert!(Slot::all().all(|slot| slots.fence(slot) == Ok(Fence { slot, term: Term(7) })));
         assert_eq!(slots.holds(Fence { slot: Slot::MAX, term: Term(7) }), Held::Yes);
         assert_eq!(slots.holds(Fence { slot: Slot::MAX, term: Term(6) }), Held::Gone);
-        assert!(slots.mint().is_some());
+        assert!(slots.mint().is_ok());
     }
 }

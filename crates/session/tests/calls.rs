@@ -113,11 +113,16 @@ async fn an_upstream_asks_the_client_and_gets_its_answer() {
             r#"{{"jsonrpc":"2.0","id":"q","method":"tools/call","params":{{"name":"ask","arguments":{{"kind":"{kind}"}}}}}}"#
         );
         let mut stream = events(within(client.post(&call)).await);
-        let question = tokio::select! {
-            question = next(&mut stream) => question.unwrap(),
-            question = next(&mut general) => question.unwrap(),
+        // Lists that came late are announced on the general stream, too.
+        let id = loop {
+            let message = tokio::select! {
+                message = next(&mut stream) => value(&message.unwrap()),
+                message = next(&mut general) => value(&message.unwrap()),
+            };
+            if let Some(id) = message.get("id") {
+                break id.clone();
+            }
         };
-        let id = value(&question)["id"].clone();
         let result = match kind {
             "elicitation" => r#"{"action":"accept","content":{"name":"Ada"}}"#,
             "sampling" => r#"{"role":"assistant","content":{"type":"text","text":"Paris"},"model":"m"}"#,

@@ -10,14 +10,17 @@ mod slots;
 
 use answered::*;
 use common::{CALLER, Client, World, all, content, events as events_of, next, until, value, within};
-use enfilade_registry::{Fence, SessionId, Slot, Term};
+use enfilade_registry::{Fence, NotServed, SessionId, Slot, Term};
 use enfilade_session::config::{Limits, PrefixChoice};
 use enfilade_session::copy::{Book, Confirm, Copies, CopyEntry, SessionCopy};
 use enfilade_session::owner::{Owner, Reply};
 use enfilade_session::stream::EventStream;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use serde_json::json;
 use slots::{Lease, Second};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Wake, Waker};
 
 #[tokio::test]
 async fn the_next_owner_goes_on_without_gap_or_double_and_says_that_the_outcome_is_unknown() {
@@ -184,7 +187,7 @@ async fn what_a_call_says_while_its_slot_is_frozen_leaves_after_an_abort() {
     until(|| async { world.node.in_flight() }, |calls| *calls == 0).await;
     second.until(3).await;
     let told = second.restore(&client.id);
-    assert!(futures::FutureExt::now_or_never(stream.next()).is_none(), "nothing of it leaves");
+    assert!(stream.next().now_or_never().is_none(), "nothing of it leaves");
     world.node.renew(Slot::MIN, Term(4));
     lease.renew(4);
     assert_eq!(text(&event(&mut stream).await)["params"]["progress"], 2);
@@ -226,6 +229,64 @@ async fn a_call_goes_on_at_its_former_owner_and_its_stream_at_the_next_one() {
     assert_eq!((text(&answer)["id"].clone(), answer.id.unwrap().seq, answer.id.unwrap().term), (json!(7), 3, 3));
     assert_eq!(within(rest.next()).await, None);
     assert_eq!((next_owner.node.in_flight_of(Slot::MIN), server.heard("tools/call")), (0, 1));
+}
+
+#[tokio::test]
+async fn what_comes_through_the_door_as_it_is_shut_is_begun_by_the_next_owner() {
+    let batch = r#"[{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"t","arguments":{}}}]"#;
+    for version in ["2025-11-25", "2025-03-26"] {
+        let server = Server::start().await;
+        let (lease, second) = (Arc::new(Lease::new(3)), Arc::new(Second::default()));
+        let world = world(&server, lease.clone(), second.clone());
+        let client = world.open(version, "{}").await;
+        // It has found its session, and the slot is frozen before it has begun anything.
+        let node = world.node.clone();
+        lease.pause_behind(1, move || {
+            assert_eq!(node.commit(Slot::MIN), 0);
+            assert!(node.freeze(Slot::MIN).is_empty());
+        });
+        let reply = match version {
+            "2025-03-26" => within(client.batch(batch)).await,
+            _ => within(client.post(CALL)).await,
+        };
+        assert!(matches!(reply, Reply::NotServed(NotServed::NotReady)), "{version}: {reply:?}");
+        assert!(world.node.hand_over(Slot::MIN, Term(4)).is_none(), "nothing is left to finish here");
+        assert_eq!(server.heard("tools/call"), 0);
+    }
+}
+
+/// Who carries what calls say, and looks at once whenever there may be more.
+struct Carrier {
+    next: Mutex<Option<BoxFuture<'static, ()>>>,
+}
+
+impl Wake for Carrier {
+    fn wake(self: Arc<Self>) {
+        let waker = Waker::from(self.clone());
+        let mut next = self.next.lock().unwrap();
+        if next.as_mut().is_some_and(|next| next.as_mut().poll(&mut Context::from_waker(&waker)).is_ready()) {
+            *next = None;
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_hears_that_calls_of_a_moved_slot_are_over_finds_none_in_flight() {
+    let mut server = Server::start().await;
+    let lease = Arc::new(Lease::new(3));
+    let world = world(&server, lease.clone(), Arc::new(Second::default()));
+    let client = world.open("2025-11-25", "{}").await;
+    let (_stream, running, _) = frozen(&world, &client, &mut server).await;
+    let calls = world.node.hand_over(Slot::MIN, Term(4)).expect("one is under way");
+    lease.renew(4);
+    let (node, (over, left)) = (world.node.clone(), tokio::sync::oneshot::channel());
+    let next = async move {
+        while calls.next().await.is_some() {}
+        over.send(node.in_flight()).unwrap();
+    };
+    Arc::new(Carrier { next: Mutex::new(Some(next.boxed())) }).wake();
+    running.answer("done").await;
+    assert_eq!(within(left).await, Ok(0));
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::guard::Guard;
 use crate::ids::Ids;
+use enfilade_runtime::Limit;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -19,18 +20,21 @@ pub(crate) struct Common {
     pub(crate) stop: CancellationToken,
     /// Every task that outlives a call; a shutdown waits for them.
     pub(crate) tasks: TaskTracker,
+    /// Bytes of large answers under way, those of this upstream among them.
+    pub(crate) answers: Limit,
     /// Notifications that were dropped because nobody took them in time.
     pub(crate) dropped: AtomicU64,
 }
 
 impl Common {
-    pub(crate) fn new(config: Config) -> Arc<Self> {
+    pub(crate) fn new(config: Config, answers: Limit) -> Arc<Self> {
         Arc::new(Self {
             name: config.name.as_str().into(),
             guard: Guard::new(config.calls_max),
             ids: Ids::new(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            answers,
             dropped: AtomicU64::new(0),
             config,
         })

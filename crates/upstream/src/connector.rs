@@ -8,6 +8,7 @@ use crate::peer::{CallError, Hello, Opened, Peer};
 use crate::shared::SharedSessions;
 use crate::stdio::{IS_MODERN, Stdio};
 use enfilade_mcp::{Era, Version};
+use enfilade_runtime::Limit;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -30,7 +31,16 @@ impl Connector {
     /// # Errors
     /// [`ConfigError`] says what to change.
     pub fn new(config: Config) -> Result<Arc<Self>, ConfigError> {
-        let common = Common::new(config);
+        Self::within(config, Limit::new(usize::MAX >> 1))
+    }
+
+    /// The same, with the upstream's large answers counted among those under way, from whichever upstream. One for which there is no
+    /// room is [`CallError::NoMemory`].
+    ///
+    /// # Errors
+    /// As for [`Connector::new`].
+    pub fn within(config: Config, answers: Limit) -> Result<Arc<Self>, ConfigError> {
+        let common = Common::new(config, answers);
         let (transport, sessions_max) = match common.config.check()? {
             Reach::Url(url) => (Transport::Http(Http::new(common.clone(), url)?), 1),
             Reach::Command(command) => {

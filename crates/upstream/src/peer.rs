@@ -159,6 +159,9 @@ pub enum CallError {
     /// The answer is larger than a message may be.
     #[error("the upstream's answer is larger than 16 MiB")]
     TooLarge,
+    /// The upstream answered, and what is under way already leaves no memory for it.
+    #[error("the upstream has answered, but this node has no memory left for the answer")]
+    NoMemory,
     /// The bulkhead is full, or no further process may be started. Not executed.
     #[error("too many calls to this upstream are in flight")]
     Busy,

@@ -3,7 +3,8 @@
 mod support;
 
 use enfilade_mcp::{Era, MESSAGE_BYTES_MAX, Version, json as walk};
-use enfilade_upstream::{Call, CallError, Config, Exchange};
+use enfilade_runtime::Limit;
+use enfilade_upstream::{Call, CallError, Config, Connector, Exchange};
 use support::*;
 
 const INITIALIZED: &str =
@@ -215,6 +216,35 @@ async fn answers_up_to_the_limit_and_not_one_byte_more() {
         assert_eq!(call(&*peer, &format!("{tool}-more"), "{}").await.unwrap_err(), CallError::TooLarge, "{tool}");
     }
     assert!(peer.is_alive());
+}
+
+#[tokio::test]
+async fn an_answer_without_room_is_refused_and_the_next_one_is_served() {
+    let server = legacy(|request| {
+        let bytes = if request.body.contains("large") { 90_000 } else { 30_000 };
+        let answer = result(request.id(), &format!("\"{}\"", "a".repeat(bytes)));
+        match request.body.contains("events") {
+            true => Reply::Events("", vec![Step::Text(format!("data: {answer}\n\n"))]),
+            false => json(answer),
+        }
+    })
+    .await;
+    let messages = Limit::new(80_000);
+    let connector = Connector::within(Config::http("main", &server.url), messages.clone()).unwrap();
+    let peer = connector.open(&hello()).await.unwrap().peer;
+    for kind in ["json", "events"] {
+        assert_eq!(call(&*peer, kind, "{}").await.unwrap().len(), 1, "{kind}");
+        assert_eq!(call(&*peer, &format!("{kind}-large"), "{}").await.unwrap_err(), CallError::NoMemory, "{kind}");
+        until("all is given back", || messages.now() == 0).await;
+    }
+    let (_, first) = start_call(&*peer, "json", "{}").await;
+    assert!(messages.now() > 30_000, "{}", messages.now());
+    let (_, second) = start_call(&*peer, "json", "{}").await;
+    assert!(first.is_ok() && second.is_ok());
+    assert_eq!(call(&*peer, "json", "{}").await.unwrap_err(), CallError::NoMemory);
+    drop((first, second));
+    assert_eq!(call(&*peer, "json", "{}").await.unwrap().len(), 1);
+    assert!(peer.is_alive() && !connector.is_open(), "the upstream does what it is for");
 }
 
 /// Each call gets its own answer, whatever connection it came on, and connections are used again.

@@ -3,7 +3,8 @@
 mod support;
 
 use enfilade_mcp::{Era, MESSAGE_BYTES_MAX};
-use enfilade_upstream::{CallError, EraChoice, Exchange, Sharing};
+use enfilade_runtime::Limit;
+use enfilade_upstream::{CallError, Connector, EraChoice, Exchange, Sharing};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::collections::BTreeSet;
@@ -220,6 +221,18 @@ async fn answers_up_to_the_limit_and_not_one_byte_more() {
     let more = format!(r#"{{"bytes":{}}}"#, MESSAGE_BYTES_MAX + 1);
     assert_eq!(call(&*peer, "sized", &more).await.unwrap_err(), CallError::TooLarge);
     assert_eq!(result_of(&*peer, "echo", "1").await, "1", "the next message is served");
+}
+
+#[tokio::test]
+async fn an_answer_without_room_is_refused_and_the_next_one_is_served() {
+    let messages = Limit::new(80_000);
+    let connector = Connector::within(scripted(&[]), messages.clone()).unwrap();
+    let peer = connector.open(&hello()).await.unwrap().peer;
+    for (bytes, fits) in [(80_000, true), (80_001, false), (80_000, true)] {
+        let answer = call(&*peer, "sized", &format!(r#"{{"bytes":{bytes}}}"#)).await;
+        assert_eq!(answer.map(|messages| messages[0].len()), if fits { Ok(bytes) } else { Err(CallError::NoMemory) });
+        assert_eq!(messages.now(), 0, "it is given back");
+    }
 }
 
 #[tokio::test]

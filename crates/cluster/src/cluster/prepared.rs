@@ -56,10 +56,10 @@ impl Prepared {
         let (inbox, wires) = (Arc::new(Inbox::default()), Arc::new(Wires::new(mesh.clone(), tasks.clone())));
         let stop = CancellationToken::new();
         let finishers = Finishers::new(Some(mesh.clone()), keys.clone(), inbox.clone(), tasks.clone(), stop.clone());
-        let lanes = Lanes::new(clock.clone(), config.timing.copy_ms, wires.clone(), inbox.clone());
+        let lanes = Arc::new(Lanes::new(clock.clone(), config.timing.copy_ms, wires.clone(), inbox.clone()));
         let held = Arc::new(Held::new(keys.clone()));
-        let ended = held.clone();
-        registry.on_ended(Arc::new(move |all| all.iter().for_each(|one| ended.ended(&one.id))));
+        let copies = SecondCopies { lanes: lanes.clone(), held: held.clone() };
+        registry.on_ended(Arc::new(move |all| all.iter().for_each(|one| copies.ended(&one.id))));
         let shared = Shared {
             config,
             mesh,
@@ -73,7 +73,7 @@ impl Prepared {
             loads,
             registered: watch::Sender::new(false),
             dealt: watch::Sender::new(0),
-            lanes: Arc::new(lanes),
+            lanes,
             held,
             inbox,
             wires,

@@ -83,8 +83,7 @@ impl Shared {
     }
 
     pub(super) fn server(&self, local: Arc<dyn Local>) -> Arc<Server> {
-        let (slots, servers) = (self.slots.clone(), self.config.servers.clone());
-        Server::new(local, slots, self.keys.clone(), servers, self.config.asks_max, self.asked.clone())
+        Server::new(local, self.slots.clone(), self.keys.clone(), &self.config, self.asked.clone())
     }
 
     pub(super) fn listener(&self) -> Arc<Listener> {

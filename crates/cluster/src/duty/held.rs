@@ -182,10 +182,19 @@ impl Held {
         entries.into_inner()
     }
 
-    /// A session has ended.
-    pub(crate) fn ended(&self, session: &SessionId) {
+    /// Whether something of a session is held as its slot's second.
+    #[cfg(test)]
+    pub(super) fn holds(&self, session: &SessionId) -> bool {
+        self.of(session.slot()).lock().second.book.session(session).is_some()
+    }
+
+    /// A session has ended. True when it was inherited and nobody had taken it up.
+    pub(crate) fn ended(&self, session: &SessionId) -> bool {
         let mut of_slot = self.of(session.slot()).lock();
         let OfSlot { second, target, inherited, kept, .. } = &mut *of_slot;
-        [&mut second.book, &mut target.book, inherited, kept].into_iter().for_each(|book| book.forget(session));
+        for book in [&mut second.book, &mut target.book, kept] {
+            book.forget(session);
+        }
+        inherited.forget(session)
     }
 }

@@ -11,8 +11,8 @@ use crate::wire::Word;
 use bytes::Bytes;
 use enfilade_registry::copy::{CopyAnswer, CopySender, Lane, Step};
 use enfilade_registry::duty::DutyEvent;
-use enfilade_registry::{Fence, Run, SLOTS, Slot, Term};
-use enfilade_session::copy::{Confirm, CopyEntry};
+use enfilade_registry::{Fence, Run, SLOTS, SessionId, Slot, Term};
+use enfilade_session::copy::{Confirm, CopyChange, CopyEntry};
 use parking_lot::{Mutex, MutexGuard};
 use sha2::{Digest, Sha256};
 use std::ops::{Deref, DerefMut};
@@ -236,6 +236,16 @@ impl Lanes {
             }
         }
         carried.into_iter().flatten().for_each(Pending::confirm);
+    }
+
+    /// A session of this node's slots has ended: a copy that was told of it after its holder had heard that would keep it.
+    pub(crate) fn ended(&self, session: SessionId) {
+        let slot = session.slot();
+        let terms = self.lock(slot).terms;
+        if let Some((_, term)) = terms {
+            let entry = CopyEntry { session, change: CopyChange::End };
+            self.append(Fence { slot, term }, &entry, Confirm::nobody());
+        }
     }
 
     fn push(&self, to: &mut Filling, now_ms: u64, slot: Slot, bytes: Bytes, pending: Pending) -> Vec<Pending> {

@@ -36,6 +36,15 @@ pub(crate) struct SecondCopies {
     pub(crate) held: Arc<Held>,
 }
 
+impl SecondCopies {
+    /// A session has ended. Where it is in use it says so to its copies; of one that was inherited only this node can.
+    pub(crate) fn ended(&self, session: &SessionId) {
+        if self.held.ended(session) {
+            self.lanes.ended(*session);
+        }
+    }
+}
+
 impl Copies for SecondCopies {
     fn append(&self, fence: Fence, entry: CopyEntry, confirm: Confirm) {
         self.lanes.append(fence, &entry, confirm);

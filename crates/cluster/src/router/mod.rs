@@ -121,28 +121,45 @@ impl Router {
         }
     }
 
-    /// For what any owner may do: here, or at the lighter of two others.
+    /// For what any owner may do: here, or at the lighter of two others. One that has no memory for it is not asked again,
+    /// and when none has, it is refused at once.
     async fn anywhere(&self, ask: Ask<'_>, mut here: bool) -> Reply {
-        let mut tries = Tries::new(self, ask);
+        let (mut tries, mut full) = (Tries::new(self, ask), Vec::new());
         loop {
-            let attempt = match self.choose(here) {
+            let run = self.choose(here, &full);
+            let attempt = match run {
                 None => self.here(ask).await,
                 Some(run) => self.there(ask, run, None, tries.message()).await,
             };
             here = !here && self.parts.owns;
+            let node = run.map_or(self.parts.me.node, |run| run.node);
+            if matches!(attempt, Attempt::Failed(Failure::NotServed(NotServed::Full))) && !full.contains(&node) {
+                full.push(node);
+                if self.are_all(&full) {
+                    return said::full(ask.id());
+                }
+                continue;
+            }
             if let Some(reply) = tries.after(attempt).await {
                 return reply;
             }
         }
     }
 
-    /// Another owner; nothing for this node itself.
-    fn choose(&self, here: bool) -> Option<Run> {
-        if here {
+    /// Whether these are all that own sessions.
+    fn are_all(&self, nodes: &[NodeId]) -> bool {
+        let is_there = |node: NodeId| nodes.contains(&node);
+        (!self.parts.owns || is_there(self.parts.me.node)) && self.parts.maps.now().owners().all(is_there)
+    }
+
+    /// Another owner than this node and `full` ones; nothing for this node itself.
+    fn choose(&self, here: bool, full: &[NodeId]) -> Option<Run> {
+        let me = self.parts.me.node;
+        if here && !full.contains(&me) {
             return None;
         }
         let map = self.parts.maps.now();
-        let mut others: Vec<NodeId> = map.owners().filter(|node| *node != self.parts.me.node).collect();
+        let mut others: Vec<NodeId> = map.owners().filter(|node| *node != me && !full.contains(node)).collect();
         let links = self.parts.doors.links();
         if others.iter().any(|node| links.borrow().contains(node)) {
             others.retain(|node| links.borrow().contains(node));
@@ -153,7 +170,7 @@ impl Router {
 
     /// New sessions stay here as long as this node has slots for them and does not more than its share.
     fn mints_here(&self) -> bool {
-        self.parts.owns && self.parts.slots.mint().is_some() && !self.parts.loads.is_over(self.parts.me.node)
+        self.parts.owns && self.parts.slots.mint().is_ok() && !self.parts.loads.is_over(self.parts.me.node)
     }
 
     async fn here(&self, ask: Ask<'_>) -> Attempt {

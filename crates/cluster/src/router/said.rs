@@ -13,6 +13,12 @@ pub(crate) fn nobody(id: Option<&Id>) -> Reply {
     Reply::Message { status: 503, body: error.message(id).into(), session: None, retry_after_s: Some(RETRY_AFTER_S) }
 }
 
+/// No owner has memory left for a new session. Nothing was executed.
+pub(crate) fn full(id: Option<&Id>) -> Reply {
+    let error = RpcError::gateway(true, "no node has memory left for another session; try again");
+    Reply::Message { status: 503, body: error.message(id).into(), session: None, retry_after_s: Some(RETRY_AFTER_S) }
+}
+
 /// This node has had no contact with the registry for too long.
 pub(crate) fn alone(id: Option<&Id>) -> Reply {
     let error = RpcError::gateway(true, "this node has lost the cluster's registry; try again, or at another node");

@@ -144,8 +144,8 @@ impl Slots for NoSlots {
         self.0.subscribe()
     }
 
-    fn mint(&self) -> Option<Slot> {
-        Slot::new(1)
+    fn mint(&self) -> Result<Slot, NotServed> {
+        Slot::new(1).ok_or(NotServed::NotReady)
     }
 }
 
@@ -371,4 +371,28 @@ async fn new_sessions_go_elsewhere_when_this_node_does_too_much() {
     assert!(asked == [(2, 0)] || asked == [(3, 0)], "{asked:?}");
     test.router.initialize(caller, &request).await;
     assert_eq!(test.asked().last(), Some(&(0, 0)), "better here than nowhere");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_session_is_refused_at_once_when_no_owner_has_memory_for_it() {
+    let full = || Said::Reply(Reply::NotServed(NotServed::Full));
+    let caller = Caller { server: ServerId(0), principal: ANONYMOUS };
+    let request = Envelope::parse(br#"{"jsonrpc":"2.0","id":7,"method":"initialize"}"#).expect("a message");
+    let test = Test::new(2, vec![full(), answer("{}")]);
+    let started = Instant::now();
+    assert_eq!(text(&test.router.initialize(caller, &request).await).0, 200, "another one has");
+    test.asked();
+    test.owners.said.lock().extend([full(), full(), full(), answer("{}")]);
+    let reply = test.router.initialize(caller, &request).await;
+    let (status, said) = text(&reply);
+    assert!(
+        status == 503 && said.contains("memory") && said.contains("\"id\":7") && said.contains("\"retry\":true"),
+        "{said}"
+    );
+    assert!(matches!(reply, Reply::Message { retry_after_s: Some(_), .. }));
+    let mut asked: Vec<u64> = test.asked().into_iter().map(|(node, _)| node).collect();
+    asked.sort_unstable();
+    let owners = test.maps.now().owners().count();
+    assert!(asked.len() >= owners && asked.windows(2).all(|two| two[0] != two[1]), "each once: {asked:?} of {owners}");
+    assert_eq!(started.elapsed(), Duration::ZERO);
 }

@@ -5,16 +5,17 @@
 
 mod answer;
 
+use crate::config::Config;
 use crate::router::Local;
 use crate::wire::{self, Asked, Kind};
 use answer::Sent;
 use enfilade_mcp::classify::Modern;
 use enfilade_mcp::envelope::Refusal;
-use enfilade_mcp::meta::Meta;
-use enfilade_mcp::{Envelope, Kind as MessageKind};
+use enfilade_mcp::{Envelope, Kind as MessageKind, RpcError};
 use enfilade_mesh::{Exchange, Message, Open, Receiving};
 use enfilade_proto::owner::Ask;
 use enfilade_registry::{Fence, NotServed, SessionKeys, Slot};
+use enfilade_runtime::{COUNTED_BYTES, Limit, Permit};
 use enfilade_session::owner::{Caller, HeaderLookup, Legacy, Reply, ServerId};
 use enfilade_session::slots::Slots;
 use std::sync::Arc;
@@ -30,6 +31,8 @@ pub(crate) struct Server {
     slots: Arc<dyn Slots>,
     keys: Arc<SessionKeys>,
     servers: Vec<String>,
+    messages: Limit,
+    answers: Limit,
     places: Arc<Semaphore>,
     refusals: Arc<Semaphore>,
     tasks: TaskTracker,
@@ -40,12 +43,13 @@ impl Server {
         local: Arc<dyn Local>,
         slots: Arc<dyn Slots>,
         keys: Arc<SessionKeys>,
-        servers: Vec<String>,
-        asks_max: usize,
+        config: &Config,
         tasks: TaskTracker,
     ) -> Arc<Self> {
-        let (places, refusals) = (Arc::new(Semaphore::new(asks_max)), Arc::new(Semaphore::new(REFUSALS_MAX)));
-        Arc::new(Self { local, slots, keys, servers, places, refusals, tasks })
+        let servers = config.servers.clone();
+        let (messages, answers) = (config.messages.clone(), config.answers.clone());
+        let (places, refusals) = (Arc::new(Semaphore::new(config.asks_max)), Arc::new(Semaphore::new(REFUSALS_MAX)));
+        Arc::new(Self { local, slots, keys, servers, messages, answers, places, refusals, tasks })
     }
 
     /// Takes one message in.
@@ -101,8 +105,36 @@ impl Server {
             tracing::error!("a message of another node is not understood: do all nodes run the same release?");
             return (fence, Reply::NotServed(NotServed::NotReady));
         };
-        let reply = self.run(fence, &asked).await;
-        (fence, reply)
+        let room = self.room(&asked.message);
+        let reply = match &room {
+            Ok(_) => self.run(fence, &asked).await,
+            Err(()) => no_room(&asked.message),
+        };
+        (fence, self.counted(reply))
+    }
+
+    /// The share of a large message in what is under way, as long as it is. Without room it is refused, but for what nobody
+    /// answers: the client's answer to a question, or a notification, would be lost.
+    fn room(&self, message: &[u8]) -> Result<Option<Permit>, ()> {
+        if message.len() < COUNTED_BYTES {
+            return Ok(None);
+        }
+        let mut share = self.messages.empty();
+        if share.grow(message.len()) {
+            return Ok(Some(share));
+        }
+        let kind = envelope(message).map(|envelope| envelope.kind);
+        if matches!(kind, Ok(MessageKind::Notification(_) | MessageKind::Response(_))) { Ok(None) } else { Err(()) }
+    }
+
+    /// Counts an answer until it is on its way. There was room for it when it came from the upstream.
+    fn counted(&self, reply: Reply) -> Reply {
+        match reply {
+            Reply::Message { status, body, session, retry_after_s } => {
+                Reply::Message { status, body: self.answers.pass(body), session, retry_after_s }
+            }
+            reply => reply,
+        }
     }
 
     /// The right to act for the slot of the message in its term; nothing for what needs no slot.
@@ -166,7 +198,7 @@ impl Server {
         };
         // The edge has checked all of it: what is missing here was not sent by an edge.
         let MessageKind::Request(inner) = &request.kind else { return Reply::Accepted };
-        let Ok(meta) = Meta::read(inner.params) else { return Reply::NotServed(NotServed::NotReady) };
+        let Ok(meta) = inner.meta() else { return Reply::NotServed(NotServed::NotReady) };
         let modern = Modern {
             capabilities: meta.capabilities.unwrap_or("{}"),
             client_info: meta.client_info,
@@ -188,6 +220,17 @@ impl HeaderLookup for Params<'_> {
     fn are_sent(&self) -> bool {
         !self.0.framed
     }
+}
+
+/// What a message is told for which there is no memory. Asking again at once would send all of it once more.
+fn no_room(message: &[u8]) -> Reply {
+    let id = match envelope(message).map(|envelope| envelope.kind) {
+        Ok(MessageKind::Request(request)) => Some(request.id),
+        _ => None,
+    };
+    let error = RpcError::gateway(true, "the session's node has no memory left for this message; try again");
+    let body = error.message(id.as_ref()).into();
+    Reply::Message { status: 503, body, session: None, retry_after_s: Some(1) }
 }
 
 /// Resolves when the edge is gone: it reset the exchange, or the link broke. An edge says nothing after its message.

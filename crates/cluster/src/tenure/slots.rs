@@ -196,13 +196,13 @@ impl Slots for OwnSlots {
         self.changed.subscribe()
     }
 
-    fn mint(&self) -> Option<Slot> {
+    fn mint(&self) -> Result<Slot, NotServed> {
         if !self.has_lease() {
-            return None;
+            return Err(NotServed::NotReady);
         }
         let fresh = self.fresh.read();
         let at = self.next.fetch_add(1, Ordering::Relaxed);
-        fresh.get(at % fresh.len().max(1)).copied()
+        fresh.get(at % fresh.len().max(1)).copied().ok_or(NotServed::NotReady)
     }
 }
 
@@ -230,13 +230,13 @@ mod tests {
         assert_eq!(own.fence(slot), Err(NotServed::NotReady));
         own.set(fence(1), State::Serving);
         own.settle(&table);
-        assert_eq!((own.fence(slot), own.mint()), (Err(NotServed::NotReady), None), "no lease");
+        assert_eq!((own.fence(slot), own.mint()), (Err(NotServed::NotReady), Err(NotServed::NotReady)), "no lease");
         assert_eq!(own.alone_ms(), u64::MAX);
         own.set_lease(2000);
-        assert_eq!((own.fence(slot), own.holds(fence(1)), own.mint()), (Ok(fence(1)), Held::Yes, Some(slot)));
+        assert_eq!((own.fence(slot), own.holds(fence(1)), own.mint()), (Ok(fence(1)), Held::Yes, Ok(slot)));
         time.store(2000, Ordering::Relaxed);
         assert_eq!((own.holds(fence(1)), own.fence(slot)), (Held::Paused, Err(NotServed::NotReady)), "run out");
-        assert_eq!(own.mint(), None);
+        assert_eq!(own.mint(), Err(NotServed::NotReady));
         own.set_lease(0);
         time.store(2700, Ordering::Relaxed);
         assert_eq!(own.alone_ms(), 700);
@@ -245,7 +245,8 @@ mod tests {
         assert_eq!(own.holds(fence(1)), Held::Yes, "a pause, no loss");
         own.set(fence(2), State::Other);
         own.settle(&table);
-        assert_eq!((own.holds(fence(1)), own.fence(slot), own.mint()), (Held::Gone, Err(NotServed::NotOwner), None));
+        let gone = (Held::Gone, Err(NotServed::NotOwner), Err(NotServed::NotReady));
+        assert_eq!((own.holds(fence(1)), own.fence(slot), own.mint()), gone);
     }
 
     #[test]

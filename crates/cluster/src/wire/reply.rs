@@ -82,6 +82,7 @@ pub(crate) fn decode_reply(payload: Payload) -> Result<(Option<Fence>, Head), Un
         Wire::NotServed(why) => Head::NotServed(match proto::Why::try_from(why) {
             Ok(proto::Why::NotOwner) => NotServed::NotOwner,
             Ok(proto::Why::Busy) => NotServed::Busy,
+            Ok(proto::Why::Full) => NotServed::Full,
             // A reason of a later version still says that nothing was executed.
             Ok(proto::Why::NotReady | proto::Why::Unspecified) | Err(_) => NotServed::NotReady,
         }),
@@ -94,6 +95,7 @@ fn why_of(why: NotServed) -> proto::Why {
         NotServed::NotOwner => proto::Why::NotOwner,
         NotServed::NotReady => proto::Why::NotReady,
         NotServed::Busy => proto::Why::Busy,
+        NotServed::Full => proto::Why::Full,
     }
 }
 
@@ -148,6 +150,7 @@ mod tests {
             (Reply::Status(200), Head::Status(200)),
             (Reply::Lost, Head::Lost),
             (Reply::NotServed(NotServed::Busy), Head::NotServed(NotServed::Busy)),
+            (Reply::NotServed(NotServed::Full), Head::NotServed(NotServed::Full)),
             (Reply::NotServed(NotServed::NotOwner), Head::NotServed(NotServed::NotOwner)),
             (Reply::NotServed(NotServed::NotReady), Head::NotServed(NotServed::NotReady)),
         ];

@@ -1,52 +1,32 @@
 //! Three nodes in one process, each in a runtime of its own so that it can die at once, over real links, a real registry
 //! on disk and a real MCP server that witnesses what is executed.
 
-#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
+#![allow(dead_code, unreachable_pub, unused_imports, reason = "each test file uses its part")]
 
+mod answer;
 pub mod asked;
+mod compose;
 mod disk;
 mod net;
+mod up;
+mod wait;
 
-use bytes::Bytes;
+pub use answer::Answer;
+pub use up::{Up, call};
+pub use wait::{until, within};
+
+use compose::compose;
 use disk::Disk;
-use enfilade_cluster::{
-    Cluster, Config, Prepared, RaftLinks, Registration, Router, Seen, Status, Switchboard, boottime,
-};
-use enfilade_mcp::classify::{Class, Headers, classify};
-use enfilade_mcp::{Envelope, json};
-use enfilade_mesh::Mesh;
-use enfilade_raft::{OpenError, Raft, Share};
+use enfilade_mcp::Envelope;
 use enfilade_registry::{Generation, NodeId, Roles, Run, SessionId, SessionKeys, Timing};
-use enfilade_session::config::{Limits, PrefixChoice, ServerConfig};
-use enfilade_session::owner::{ANONYMOUS, Caller, HeaderLookup, Legacy, Owner, Reply, ServerId};
-use enfilade_session::stream::{Event, EventId};
-use enfilade_session::{Node, NodeConfig, Registry};
+use enfilade_session::owner::{ANONYMOUS, Caller, Owner, Reply, ServerId};
 use enfilade_testkit::everything::{self, Era, Options};
-use enfilade_upstream::Connector;
-use net::{Cut, CutListener, CutNet};
-use std::future::Future;
+use net::Cut;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
-use tokio::runtime::Runtime;
+use std::time::Duration;
 
 pub const CALLER: Caller<'static> = Caller { server: ServerId(0), principal: ANONYMOUS };
-
-static IDS: AtomicU64 = AtomicU64::new(1);
-
-/// One node that runs.
-pub struct Up {
-    pub run: Run,
-    pub cluster: Arc<Cluster>,
-    pub router: Arc<Router>,
-    pub node: Arc<Node>,
-    pub raft: Arc<Raft>,
-    pub cut: Cut,
-    pub disk: Disk,
-    runtime: Option<Runtime>,
-}
 
 /// The cluster and its upstream.
 pub struct World {
@@ -150,9 +130,9 @@ impl World {
             ))
             .await
             .unwrap();
-        let (cluster, node, raft) = parts;
+        let (cluster, node, raft, memory) = parts;
         let cluster = Arc::new(cluster);
-        Up { run, router: cluster.router(), cluster, node, raft, cut, disk, runtime: Some(runtime) }
+        Up { run, router: cluster.router(), cluster, node, raft, memory, cut, disk, runtime: Some(runtime) }
     }
 
     /// Starts a node again that was killed.
@@ -167,8 +147,16 @@ impl World {
         self.nodes.insert(at, up);
     }
 
-    /// A new session, opened at a node.
+    /// A new session, opened at a node. One that has no registry at this moment says that its client is to come again.
     pub async fn open(&self, at: usize, version: &str) -> SessionId {
+        let later = |reply: &Reply| matches!(reply, Reply::Message { status: 503, retry_after_s: Some(_), .. });
+        match until(|| self.initialize(at, version), |reply| !later(reply)).await {
+            Reply::Message { session: Some(id), .. } => id,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn initialize(&self, at: usize, version: &str) -> Reply {
         let body = format!(
             r#"{{"jsonrpc":"2.0","id":0,"method":"initialize","params":{{"protocolVersion":"{version}","capabilities":{{}},"clientInfo":{{"name":"test","version":"1"}}}}}}"#
         );
@@ -177,10 +165,7 @@ impl World {
             let envelope = Envelope::parse(body.as_bytes()).unwrap();
             router.initialize(CALLER, &envelope).await
         });
-        match reply.await.expect("the node runs") {
-            Reply::Message { session: Some(id), .. } => id,
-            other => panic!("{other:?}"),
-        }
+        reply.await.expect("the node runs")
     }
 
     /// The place of the node that owns a session's slot, as node `at` sees it.
@@ -222,229 +207,4 @@ async fn start_upstream(options: Options) -> Arc<str> {
     let url = format!("http://{}/mcp", listener.local_addr().unwrap());
     tokio::spawn(async move { everything::serve_http(listener, options, std::future::pending()).await });
     url.into()
-}
-
-#[allow(clippy::too_many_arguments, reason = "all that differs between nodes")]
-async fn compose(
-    run: Run,
-    roles: Roles,
-    timing: Timing,
-    dir: PathBuf,
-    addresses: Vec<SocketAddr>,
-    keys: Arc<SessionKeys>,
-    upstream: Arc<str>,
-    listener: std::net::TcpListener,
-    cut: Cut,
-    disk: Disk,
-) -> (Cluster, Arc<Node>, Arc<Raft>) {
-    let link = listener.local_addr().unwrap().to_string();
-    let switchboard = Switchboard::new();
-    let mut config = enfilade_mesh::Config::new(run);
-    config.net = Arc::new(CutNet(cut.clone()));
-    listener.set_nonblocking(true).unwrap();
-    let listener = CutListener(tokio::net::TcpListener::from_std(listener).unwrap(), cut);
-    let mesh = Mesh::start_on(config, Box::new(listener), switchboard.clone()).unwrap();
-    let mut raft = enfilade_raft::Config::new(dir, run, Arc::new(RaftLinks(mesh.clone())));
-    raft.timing = timing;
-    raft.before_write = Some(Arc::new(move || disk.before_write()));
-    let opened = until(|| Raft::open(raft.clone()), |opened| !matches!(opened, Err(OpenError::Journal(_)))).await;
-    let raft = Arc::new(opened.unwrap());
-    switchboard.set_raft(raft.clone());
-    let name = format!("node-{}", run.node.0);
-    let registration = Registration { name: name.into(), link: link.into(), roles, formats: 1 };
-    let config = Config { timing, ..Config::new(run, registration, vec!["all".into()]) };
-    let prepared = Prepared::new(config, mesh, &Share::Replica(raft.clone()), keys.clone(), boottime()).unwrap();
-    let server =
-        ServerConfig { name: "all".into(), path: "/mcp".into(), prefix: PrefixChoice::Never, upstreams: vec![] };
-    let limits = Limits { health_interval_ms: 200, ..Limits::default() };
-    let node_config = NodeConfig { servers: vec![server], limits, cursor_secret: vec![1; 32] };
-    let upstream = serde_json::from_value(serde_json::json!({"name": "everything", "url": &*upstream})).unwrap();
-    let connectors = vec![Connector::new(upstream).unwrap()];
-    let registry = Registry { reader: raft.clone(), writer: raft.clone(), keys };
-    let node = Node::start(node_config, connectors, registry, prepared.slots(), prepared.copies()).unwrap();
-    let cluster = prepared.start(node.clone(), &switchboard);
-    let seen = addresses.iter().enumerate().map(|(at, address)| Seen {
-        run: Run { node: NodeId(at as u64 + 1), generation: Generation(1) },
-        link: address.to_string(),
-        load: 0,
-    });
-    cluster.set_roster(seen.collect());
-    (cluster, node, raft)
-}
-
-impl Up {
-    /// Runs something on the node's runtime; it ends when the node is killed.
-    pub fn spawn<T: Send + 'static>(
-        &self,
-        future: impl Future<Output = T> + Send + 'static,
-    ) -> tokio::task::JoinHandle<T> {
-        self.runtime.as_ref().expect("the node runs").spawn(future)
-    }
-
-    async fn on<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
-        &self,
-        run: impl FnOnce((Arc<Raft>, Arc<Cluster>)) -> F,
-    ) -> T {
-        self.spawn(run((self.raft.clone(), self.cluster.clone()))).await.expect("the node runs")
-    }
-
-    pub async fn ready(&self) {
-        within(self.on(|(_, cluster)| async move { cluster.ready().await })).await;
-    }
-
-    pub fn status(&self) -> Status {
-        self.cluster.status()
-    }
-
-    /// The process is gone, without a word.
-    pub fn kill(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
-    }
-
-    pub fn is_up(&self) -> bool {
-        self.runtime.is_some()
-    }
-
-    /// Posts a message of a session; the answer comes when it comes.
-    pub fn post(&self, session: SessionId, text: String) -> tokio::task::JoinHandle<Answer> {
-        let router = self.router.clone();
-        self.spawn(async move { post(&router, session, &text).await })
-    }
-
-    pub fn call(&self, session: SessionId, tool: &str, arguments: &str) -> tokio::task::JoinHandle<Answer> {
-        let (router, tool, arguments) = (self.router.clone(), tool.to_owned(), arguments.to_owned());
-        self.spawn(async move { call(&router, session, &tool, &arguments).await })
-    }
-
-    /// The text of the first content block of a tool's answer.
-    pub async fn content(&self, session: SessionId, tool: &str, arguments: &str) -> String {
-        let answer = within(self.call(session, tool, arguments)).await.expect("the node runs");
-        answer.content().unwrap_or_else(|| panic!("{answer:?}"))
-    }
-
-    /// What follows an event, to the end of its stream.
-    pub fn resume(&self, session: SessionId, last: EventId) -> tokio::task::JoinHandle<Answer> {
-        let (router, last) = (self.router.clone(), last.to_string());
-        self.spawn(async move { Answer::of(router.open_stream(CALLER, session, Some(&last)).await).await })
-    }
-
-    /// Calls a tool without a session.
-    pub fn modern(&self, tool: &str, arguments: &str) -> tokio::task::JoinHandle<Answer> {
-        let params = format!(r#""name":"{tool}","arguments":{arguments}"#);
-        self.modern_request("tools/call", Some(tool), &params)
-    }
-
-    /// A request without a session; `params` are members of an object.
-    pub fn modern_request(&self, method: &str, name: Option<&str>, params: &str) -> tokio::task::JoinHandle<Answer> {
-        let meta = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientInfo":{"name":"test","version":"1"},"io.modelcontextprotocol/clientCapabilities":{}}"#;
-        let text = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{{{params},{meta}}}}}"#);
-        let (router, method, name) = (self.router.clone(), method.to_owned(), name.map(str::to_owned));
-        self.spawn(async move {
-            let envelope = Envelope::parse(text.as_bytes()).unwrap();
-            let name = name.as_deref();
-            let headers = Headers { version: Some("2026-07-28"), session: None, method: Some(&method), name };
-            let Ok(Class::Modern(meta)) = classify(headers, &envelope.kind) else { panic!("not modern: {text}") };
-            Answer::of(router.modern(CALLER, &envelope, &meta, &NoHeaders).await).await
-        })
-    }
-
-    pub fn end(&self, session: SessionId) -> tokio::task::JoinHandle<Answer> {
-        let router = self.router.clone();
-        self.spawn(async move { Answer::of(router.end(CALLER, session).await).await })
-    }
-}
-
-struct NoHeaders;
-
-impl HeaderLookup for NoHeaders {
-    fn header(&self, _: &str) -> Option<&str> {
-        None
-    }
-}
-
-async fn post(router: &Router, session: SessionId, text: &str) -> Answer {
-    let envelope = Envelope::parse(text.as_bytes()).unwrap();
-    let reply = router.legacy(CALLER, session, Legacy::One { envelope: &envelope, version: None, again: false }).await;
-    Answer::of(reply).await
-}
-
-/// Calls a tool.
-pub async fn call(router: &Router, session: SessionId, tool: &str, arguments: &str) -> Answer {
-    let id = IDS.fetch_add(1, Ordering::Relaxed);
-    let text = format!(
-        r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"{tool}","arguments":{arguments}}}}}"#
-    );
-    post(router, session, &text).await
-}
-
-impl Drop for Up {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-/// The last word on a request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
-    pub status: u16,
-    pub text: String,
-    /// The ids of its events.
-    pub ids: Vec<EventId>,
-    /// All that came.
-    pub texts: Vec<String>,
-}
-
-impl Answer {
-    async fn of(reply: Reply) -> Self {
-        let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).unwrap();
-        match reply {
-            Reply::Message { status, body, .. } => Self { status, text: text(&body), ..Self::empty() },
-            Reply::Status(status) => Self { status, ..Self::empty() },
-            Reply::Accepted => Self { status: 202, ..Self::empty() },
-            Reply::Events { mut stream, .. } => {
-                let mut answer = Self::empty();
-                while let Some(Event { id, data }) = stream.next().await {
-                    answer.ids.extend(id);
-                    answer.text = text(&data);
-                    answer.texts.push(answer.text.clone());
-                }
-                answer
-            }
-            Reply::NotServed(_) | Reply::Lost => panic!("a router never says {reply:?}"),
-        }
-    }
-
-    fn empty() -> Self {
-        Self { status: 200, text: String::new(), ids: Vec::new(), texts: Vec::new() }
-    }
-
-    pub fn content(&self) -> Option<String> {
-        let result = json::get(&self.text, "result")?;
-        let value: serde_json::Value = serde_json::from_str(result).ok()?;
-        Some(value["content"][0]["text"].as_str()?.to_owned())
-    }
-
-    pub fn is_unknown(&self) -> bool {
-        self.text.contains("outcome is unknown")
-    }
-}
-
-/// Bounds a wait, so that a defect fails a test instead of hanging it.
-pub async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(30), future).await.expect("it takes too long")
-}
-
-/// Asks until an answer satisfies the condition.
-pub async fn until<T, F: Future<Output = T>>(mut ask: impl FnMut() -> F, mut good: impl FnMut(&T) -> bool) -> T {
-    let started = Instant::now();
-    loop {
-        let answer = ask().await;
-        if good(&answer) {
-            return answer;
-        }
-        assert!(started.elapsed() < Duration::from_secs(30), "it takes too long");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }

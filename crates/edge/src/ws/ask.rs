@@ -2,9 +2,10 @@
 
 use super::hearing::Hearing;
 use super::token;
+use crate::answers::counted;
 use crate::connection::Edge;
 use crate::ladder;
-use crate::limit::Permit;
+use crate::load::Place;
 use crate::service::is_batch;
 use crate::ticket::{Outcome, Reason, Ticket};
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use enfilade_mcp::classify::{Class, classify_framed};
 use enfilade_mcp::method::Method;
 use enfilade_mcp::{Envelope, Id, Kind, RpcError, json};
 use enfilade_registry::SessionId;
+use enfilade_runtime::Permit;
 use enfilade_session::owner::{ANONYMOUS, Caller, HeaderLookup, Legacy, Reply, ServerId, outcome_unknown};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -80,7 +82,7 @@ struct Facts {
 /// A message on its way through the gateway.
 pub(crate) struct Ask {
     facts: Arc<OnceLock<Facts>>,
-    future: Option<BoxFuture<'static, (Said, Outcome)>>,
+    future: Option<BoxFuture<'static, (Said, Outcome, Option<Place>)>>,
     waker: Option<Waker>,
     /// None where the gateway itself asks.
     ticket: Option<Ticket>,
@@ -101,7 +103,7 @@ impl Ask {
                 Reply::Events { stream, .. } => Said::General(Some(Hearing::lasting(stream))),
                 _ => Said::General(None),
             };
-            (said, Outcome::Answered)
+            (said, Outcome::Answered, None)
         };
         Self { facts: Arc::default(), future: Some(future.boxed()), waker: None, ticket: None }
     }
@@ -134,10 +136,13 @@ impl Future for Ask {
         if polled.is_pending() && !self.waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
             self.waker = Some(context.waker().clone());
         }
-        let (mut said, outcome) = ready!(polled);
+        let (mut said, outcome, place) = ready!(polled);
         self.future = None;
         match (&mut said, self.ticket.take()) {
-            (Said::Stream(hearing), Some(ticket)) if hearing.is_call() => hearing.counts(ticket),
+            (Said::Stream(hearing), Some(mut ticket)) if hearing.is_call() => {
+                ticket.holds(place);
+                hearing.counts(ticket);
+            }
             (_, Some(mut ticket)) => ticket.ends(outcome),
             (_, None) => {}
         }
@@ -145,14 +150,19 @@ impl Future for Ask {
     }
 }
 
-async fn run(edge: Arc<Edge>, server: ServerId, message: Message, facts: Arc<OnceLock<Facts>>) -> (Said, Outcome) {
+async fn run(
+    edge: Arc<Edge>,
+    server: ServerId,
+    message: Message,
+    facts: Arc<OnceLock<Facts>>,
+) -> (Said, Outcome, Option<Place>) {
     let caller = Caller { server, principal: ANONYMOUS };
-    let mut outcome = Outcome::Answered;
+    let (mut outcome, mut place) = (Outcome::Answered, None);
     let said = match is_batch(&message.text) {
-        true => batch(&edge, caller, &message, &mut outcome).await,
-        false => one(&edge, caller, &message, &facts, &mut outcome).await,
+        true => batch(&edge, caller, &message, &mut outcome, &mut place).await,
+        false => one(&edge, caller, &message, &facts, &mut outcome, &mut place).await,
     };
-    (said, outcome)
+    (said, outcome, place)
 }
 
 async fn one(
@@ -161,6 +171,7 @@ async fn one(
     message: &Message,
     facts: &OnceLock<Facts>,
     outcome: &mut Outcome,
+    place: &mut Option<Place>,
 ) -> Said {
     let envelope = match Envelope::of_shared(&message.text) {
         Ok(envelope) => envelope,
@@ -184,6 +195,15 @@ async fn one(
         *outcome = Outcome::Refused(Reason::Memory);
         return Said::error(id, &RpcError::gateway(true, why));
     }
+    if let Some(request) = request {
+        match ladder::place(&edge.figures.load, &request.method) {
+            Ok(given) => *place = given,
+            Err(why) => {
+                *outcome = Outcome::Refused(Reason::Overload);
+                return Said::error(id, &RpcError::gateway(true, why));
+            }
+        }
+    }
     if let Some(cancelled) = cancelled(&envelope).filter(|_| !message.is_cancel_checked) {
         return Said::Cancel(cancelled, message.text.clone());
     }
@@ -204,6 +224,7 @@ async fn one(
         (Class::Modern(meta), _) => {
             know(false, id.cloned());
             let reply = owner.modern(caller, &envelope, &meta, &NoHeaders).await;
+            let reply = counted(reply, &edge.figures.answers, id);
             let listens = request.is_some_and(|request| request.method == Method::Listen.as_str());
             *outcome = came_to(&reply);
             return said(reply, id, true, !listens);
@@ -224,6 +245,7 @@ async fn one(
         }
         (Class::ModernNotification | Class::Legacy { .. }, _) => return Said::Nothing,
     };
+    let reply = counted(reply, &edge.figures.answers, id);
     *outcome = came_to(&reply);
     match id {
         Some(_) => said(reply, id, false, true),
@@ -232,7 +254,13 @@ async fn one(
 }
 
 /// An array: only sessions of 2025-03-26 have batches; whether this is one, its owner knows.
-async fn batch(edge: &Edge, caller: Caller<'_>, message: &Message, outcome: &mut Outcome) -> Said {
+async fn batch(
+    edge: &Edge,
+    caller: Caller<'_>,
+    message: &Message,
+    outcome: &mut Outcome,
+    place: &mut Option<Place>,
+) -> Said {
     *outcome = Outcome::Refused(Reason::Invalid);
     let text = match json::check(&message.text) {
         Ok(text) => text,
@@ -245,6 +273,13 @@ async fn batch(edge: &Edge, caller: Caller<'_>, message: &Message, outcome: &mut
     if let Some(why) = ladder::refuses(edge.figures.pressure.step(), "") {
         *outcome = Outcome::Refused(Reason::Memory);
         return Said::error(None, &RpcError::gateway(true, why));
+    }
+    match ladder::place(&edge.figures.load, "") {
+        Ok(given) => *place = given,
+        Err(why) => {
+            *outcome = Outcome::Refused(Reason::Overload);
+            return Said::error(None, &RpcError::gateway(true, why));
+        }
     }
     let Some(session) = message.session.id() else {
         let why = "batches exist only within a session of revision 2025-03-26; send one message at a time";

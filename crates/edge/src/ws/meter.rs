@@ -2,7 +2,7 @@
 //! notes when the client was heard, and where its frames end.
 
 use super::boundary::Boundary;
-use crate::limit::Permit;
+use enfilade_runtime::Permit;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};

@@ -90,6 +90,7 @@ impl Script {
             }
             "kept" => self.open(stream::Kind::Resumable { priming: true }),
             "stream" | "subscriptions/listen" => self.open(stream::Kind::Ephemeral),
+            "large" => message(&format!("\"{}\"", "x".repeat(16_000_000))),
             "length" => message(&envelope.text.len().to_string()),
             "headers" => {
                 let region = headers.and_then(|headers| headers.header("mcp-param-region"));

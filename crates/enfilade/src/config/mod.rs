@@ -47,9 +47,14 @@ pub(crate) struct Config {
     /// Most requests at a time that have no complete answer; a further one is answered with 503. Streams that stay
     /// open (GET, `subscriptions/listen`) count only until they open.
     pub(crate) requests_in_flight_max: usize,
+    /// While the node's own work has to wait for its turn for longer than this, in milliseconds, fewer and fewer calls are
+    /// let in at a time, and others are answered with 503; upstreams that take their time do not count. A processor quota
+    /// alone makes it wait for up to one of its periods, commonly 100 ms; 250 is a good value. 0: never.
+    pub(crate) own_wait_max_ms: u64,
     /// Largest message of a client, in bytes; at most 16 MiB.
     pub(crate) message_bytes_max: usize,
-    /// Most bytes that the messages of all requests in flight may take; a request past it is answered with 503.
+    /// Most bytes that the messages of all requests in flight may take; a request past it is answered with 503. Large answers
+    /// may take as much again (16 MiB at least).
     pub(crate) messages_bytes_max: usize,
     /// Most memory that the process should take, in bytes: from 80 % of it on new sessions and streams are refused, from 90 %
     /// on all but what gives memory back. Without it what the machine has; the limits of its control groups count in any
@@ -94,6 +99,7 @@ impl Config {
             connections_max: self.connections_max,
             connections_per_address_max: self.connections_per_address_max,
             requests_in_flight_max: self.requests_in_flight_max,
+            own_wait_max_ms: self.own_wait_max_ms,
             message_bytes_max: self.message_bytes_max,
             messages_bytes_max: self.messages_bytes_max,
             keep_alive_ms: self.keep_alive_ms,
@@ -115,6 +121,7 @@ impl Default for Config {
             connections_max: edge.connections_max,
             connections_per_address_max: edge.connections_per_address_max,
             requests_in_flight_max: edge.requests_in_flight_max,
+            own_wait_max_ms: edge.own_wait_max_ms,
             message_bytes_max: edge.message_bytes_max,
             messages_bytes_max: edge.messages_bytes_max,
             memory_bytes_max: None,

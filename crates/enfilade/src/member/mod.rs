@@ -24,7 +24,7 @@ use enfilade_membership::Membership;
 use enfilade_mesh::Mesh;
 use enfilade_raft::{Registry, Share};
 use enfilade_registry::{COMMAND_FORMAT, Command, Reader, Run, SessionKeys};
-use enfilade_runtime::{Pressure, Shutdown};
+use enfilade_runtime::{Limit, Pressure, Shutdown};
 use enfilade_session::{Node, NodeConfig};
 use entry::Entry;
 use gossip::Voice;
@@ -77,6 +77,13 @@ struct Base {
 /// An address cannot be bound, keys or data directory cannot be used, or the cluster does not want this node.
 pub(crate) async fn compose(own: Config, section: Section, pressure: Pressure) -> anyhow::Result<Gateway> {
     let front = if section.plays(Role::Edge) { Some(Front::bind(&own, pressure.clone()).await?) } else { None };
+    let (messages, answers) = match &front {
+        Some(front) => (front.messages(), front.answers()),
+        None => {
+            let (edge, limit) = (own.edge(), |bytes| Limit::of_memory(bytes, pressure.clone()));
+            (limit(edge.messages_bytes_max), limit(edge.answers_bytes_max()))
+        }
+    };
     let links = links::bind(&section).await?;
     let link_told = links.link_told.clone();
     let dir = own.data_dir.clone();
@@ -102,12 +109,13 @@ pub(crate) async fn compose(own: Config, section: Section, pressure: Pressure) -
     let timing = section.timing.registry();
     let mut cluster_config = enfilade_cluster::Config::new(run, registration, servers);
     cluster_config.timing = timing;
+    (cluster_config.messages, cluster_config.answers) = (messages, answers.clone());
     cluster_config.control = Some(base.control.handle());
     let (mesh, registry) = (base.mesh.clone(), base.registry.clone());
     let prepared = Prepared::new(cluster_config, mesh, &base.share, session_keys.clone(), boottime())?;
 
     let limits = registry_limits(&config.limits);
-    let connectors = connectors(config.upstreams)?;
+    let connectors = connectors(config.upstreams, &answers)?;
     let node_config = NodeConfig { servers: config.servers, limits: config.limits, cursor_secret: keys.cursor };
     let (reader, writer) = (registry.clone(), registry.clone());
     let parts = enfilade_session::Registry { reader, writer, keys: session_keys.clone() };

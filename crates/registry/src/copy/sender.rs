@@ -9,8 +9,14 @@ use crate::{Fence, Run, Term};
 /// Most parts on the way without an acknowledgement, besides those that a copy is begun with.
 const UNACKNOWLEDGED_MAX: usize = 16 * 1024;
 
-/// Most parts that are sent again at once.
-const AGAIN_MAX: usize = 64;
+/// Parts that are sent at once, as a copy begins and after a loss. The others follow as these are acknowledged.
+const WINDOW_MIN: usize = 64;
+
+/// Most parts on the way while they follow. 64 slots may move at a time, and a node's queue has 16 × 1024 places.
+const WINDOW_MAX: usize = 256;
+
+/// A part that is missing is sent again at once, and then after this time at the earliest.
+const AGAIN_MS: u64 = 10;
 
 /// What to do after an event. `C` is what the caller keeps to let an entry's bytes leave.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,7 +74,13 @@ pub struct CopySender<E, C> {
     /// Not acknowledged yet, in order.
     waiting: VecDeque<Waiting<E, C>>,
     waiting_max: usize,
+    /// How many of them are on the way, from the first.
+    sent: usize,
+    /// How many may be, where not all are. It grows with what is acknowledged.
+    window: usize,
     sent_ms: u64,
+    /// The part that was said to be missing last.
+    missing: u64,
 }
 
 impl<E: Clone, C> CopySender<E, C> {
@@ -90,14 +102,15 @@ impl<E: Clone, C> CopySender<E, C> {
     pub fn adopted(now_ms: u64, copy_ms: u64, fence: Fence, lane: Lane, to: Run) -> CopySender<E, C> {
         let (phase, waiting) = (Phase::InStep, VecDeque::new());
         let waiting_max = UNACKNOWLEDGED_MAX;
-        CopySender { fence, lane, to, copy_ms, phase, next: 1, waiting, waiting_max, sent_ms: now_ms }
+        let (sent, window, sent_ms, missing) = (0, WINDOW_MIN, now_ms, 0);
+        CopySender { fence, lane, to, copy_ms, phase, next: 1, waiting, waiting_max, sent, window, sent_ms, missing }
     }
 
     /// Fills the copy again from its beginning, with what there is.
     pub fn restart(&mut self, now_ms: u64, all: impl IntoIterator<Item = E>) -> Step<E, C> {
         let mut step = Step::new();
         self.release(&mut step);
-        self.waiting.clear();
+        self.clear();
         self.phase = Phase::Filling;
         self.put(now_ms, CopyPart::Begin, None, &mut step);
         for entry in all {
@@ -152,7 +165,12 @@ impl<E: Clone, C> CopySender<E, C> {
             CopySaid::Upto(n) => self.acknowledged(now_ms, n, &mut step),
             CopySaid::Missing(n) => {
                 self.acknowledged(now_ms, n.saturating_sub(1), &mut step);
-                self.again(now_ms, &mut step);
+                // Whatever comes behind a gap says so, and much of it after the gap was closed.
+                let is_news = self.missing != n || now_ms.saturating_sub(self.sent_ms) >= AGAIN_MS;
+                if is_news && self.waiting.front().is_some_and(|first| first.n == n) {
+                    self.missing = n;
+                    self.again(now_ms, &mut step);
+                }
             }
             // It has not heard of the lane yet, or knows better: the next tick, or the registry, will tell.
             CopySaid::Nothing | CopySaid::Stale => {}
@@ -165,15 +183,19 @@ impl<E: Clone, C> CopySender<E, C> {
         while self.waiting.front().is_some_and(|waiting| waiting.n <= upto) {
             step.confirmed.extend(self.waiting.pop_front().and_then(|waiting| waiting.confirm));
         }
-        if self.waiting.len() < before {
+        let gone = before - self.waiting.len();
+        self.sent = self.sent.saturating_sub(gone);
+        if gone > 0 {
             self.sent_ms = now_ms;
+            self.window = (self.window + gone).min(WINDOW_MAX);
         }
+        self.send(self.window, step);
         match self.phase {
             Phase::Closing { n, .. } if upto >= n => {
                 self.phase = Phase::InStep;
                 step.caught_up = true;
             }
-            Phase::Filling if self.waiting.len() < AGAIN_MAX => {
+            Phase::Filling if self.waiting.len() < WINDOW_MIN => {
                 self.phase = Phase::Closing { n: self.next, since_ms: now_ms };
                 self.put(now_ms, CopyPart::Complete, None, step);
             }
@@ -248,8 +270,25 @@ impl<E: Clone, C> CopySender<E, C> {
         if self.waiting.is_empty() {
             self.sent_ms = now_ms;
         }
-        step.send.push(self.message(n, part.clone()));
+        // In step with all before it on the way: what is new waits for nothing.
+        let at_once = self.is_in_step() && self.sent == self.waiting.len();
         self.waiting.push_back(Waiting { n, pushed_ms: now_ms, part, confirm });
+        self.send(if at_once { self.waiting.len() } else { self.window }, step);
+    }
+
+    /// Sends of the first so many parts those that are not on the way.
+    fn send(&mut self, most: usize, step: &mut Step<E, C>) {
+        let upto = self.waiting.len().min(most);
+        if self.sent < upto {
+            let next = self.waiting.range(self.sent..upto);
+            step.send.extend(next.map(|waiting| self.message(waiting.n, waiting.part.clone())));
+            self.sent = upto;
+        }
+    }
+
+    fn clear(&mut self) {
+        self.waiting.clear();
+        (self.sent, self.window) = (0, WINDOW_MIN);
     }
 
     /// Memory is bounded: a copy that lags too far behind is given up, or begun again.
@@ -264,7 +303,7 @@ impl<E: Clone, C> CopySender<E, C> {
             }
             Phase::Filling | Phase::Closing { .. } | Phase::Overflown => {
                 self.release(step);
-                self.waiting.clear();
+                self.clear();
                 self.phase = Phase::Overflown;
                 step.overflow = true;
             }
@@ -276,9 +315,9 @@ impl<E: Clone, C> CopySender<E, C> {
     }
 
     fn again(&mut self, now_ms: u64, step: &mut Step<E, C>) {
-        self.sent_ms = now_ms;
-        let again = self.waiting.iter().take(AGAIN_MAX);
-        step.send = again.map(|waiting| self.message(waiting.n, waiting.part.clone())).collect();
+        (self.sent, self.window, self.sent_ms) = (0, WINDOW_MIN, now_ms);
+        step.send.clear();
+        self.send(WINDOW_MIN, step);
     }
 
     fn message(&self, n: u64, part: CopyPart<E>) -> CopyMessage<E> {

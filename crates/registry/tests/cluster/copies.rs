@@ -132,6 +132,45 @@ fn what_is_lost_is_sent_again() {
 }
 
 #[test]
+fn a_copy_of_any_size_goes_on_as_it_is_acknowledged() {
+    let all: Vec<u64> = (0..40_000).collect();
+    let (mut sender, step) = begin(&all);
+    let (mut holder, mut there, mut rounds) = (Holder::new(), step.send, 0);
+    while !there.is_empty() {
+        assert!(there.len() <= 256 + 64, "what is lost is sent again once, and a queue has room: {}", there.len());
+        rounds += 1;
+        // Something of every seventh round is lost.
+        if rounds % 7 == 0 && there.len() > 1 {
+            there.remove(there.len() / 2);
+        }
+        let mut answers = holder.take_all(std::mem::take(&mut there));
+        // A node answers once for what came together.
+        answers.dedup_by(|later, first| {
+            let both = matches!((first.said, later.said), (CopySaid::Upto(_), CopySaid::Upto(_)));
+            if both {
+                *first = *later;
+            }
+            both
+        });
+        there.extend(answers.into_iter().flat_map(|answer| sender.answered(rounds, answer).send));
+    }
+    assert!(sender.is_in_step(), "after {rounds} rounds");
+    assert_eq!(holder.held, all);
+    assert!(rounds < 400, "{rounds}");
+}
+
+#[test]
+fn what_is_new_waits_for_nothing_that_is_on_its_way() {
+    let mut sender: Sender = CopySender::adopted(0, 300, fence(1), LANE, run(2, 1));
+    assert!((0..2_000).all(|n| sender.push(0, n, n).send.len() == 1));
+    // As much as a copy begins with is sent again, and the rest as that is acknowledged.
+    assert_eq!(sender.tick(100).send.len(), 64);
+    let said = |n| CopyAnswer { fence: fence(1), lane: LANE, said: CopySaid::Upto(n) };
+    let ns = |step: Step<u64, u64>| step.send.iter().map(|message| message.n).collect::<Vec<_>>();
+    assert_eq!(ns(sender.answered(101, said(64))), (65..=192).collect::<Vec<_>>());
+}
+
+#[test]
 fn lower_terms_and_earlier_copies_are_dropped() {
     let mut holder = Holder::new();
     let said = |holder: &mut Holder, message| holder.take(message).said;
@@ -221,8 +260,8 @@ proptest! {
     /// Parts and answers are lost, doubled and reordered at will.
     #[test]
     fn a_copy_in_step_has_all_that_left(
-        first in proptest::collection::vec(any::<u64>(), 0..100),
-        dice in proptest::collection::vec(any::<u32>(), 0..400),
+        first in proptest::collection::vec(any::<u64>(), 0..200),
+        dice in proptest::collection::vec(any::<u32>(), 0..600),
     ) {
         let (mut sender, step) = begin(&first);
         let (mut holder, mut log) = (Holder::new(), first);

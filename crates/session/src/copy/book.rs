@@ -50,7 +50,8 @@ impl Book {
     pub fn apply(&mut self, entry: CopyEntry) {
         let CopyEntry { session, change } = entry;
         if change == CopyChange::End {
-            return self.forget(&session);
+            self.forget(&session);
+            return;
         }
         let copy = self.slots.entry(session.slot()).or_default().entry(session).or_default();
         let before = copy.bytes;
@@ -64,15 +65,15 @@ impl Book {
         self.slots.get(&session.slot())?.get(session).cloned()
     }
 
-    /// Gives up a session.
-    pub fn forget(&mut self, session: &SessionId) {
-        let Some(of_slot) = self.slots.get_mut(&session.slot()) else { return };
-        if let Some(copy) = of_slot.remove(session) {
-            self.bytes -= copy.bytes;
-        }
+    /// Gives up a session. False when nothing was held of it.
+    pub fn forget(&mut self, session: &SessionId) -> bool {
+        let Some(of_slot) = self.slots.get_mut(&session.slot()) else { return false };
+        let forgotten = of_slot.remove(session);
+        self.bytes -= forgotten.as_ref().map_or(0, SessionCopy::bytes);
         if of_slot.is_empty() {
             self.slots.remove(&session.slot());
         }
+        forgotten.is_some()
     }
 
     /// Gives up a slot: this node is its second no more, or is told everything again.

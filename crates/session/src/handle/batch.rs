@@ -42,6 +42,10 @@ impl Handling<'_> {
         // It runs to its end whether its client stays or not, so it needs what it works with for itself.
         let Some(node) = self.node.me.upgrade() else { return Reply::Status(503) };
         let calls = elements.iter().flatten().filter_map(|envelope| self.open_call(envelope)).collect();
+        let beginning = match live.begin() {
+            Ok(beginning) => beginning,
+            Err(why) => return Reply::NotServed(why),
+        };
         let stream = live.streams().open(calls);
         let reply = stream_reply(&stream);
         let batch = Batch {
@@ -53,6 +57,7 @@ impl Handling<'_> {
             stream,
             under_way: live.begin_batch(),
         };
+        drop(beginning);
         self.node.tasks.spawn(batch.run());
         reply
     }

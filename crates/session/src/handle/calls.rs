@@ -15,7 +15,6 @@ use crate::stream::{Kind as StreamKind, Stream};
 use crate::viewer::{Scope, Viewer};
 use enfilade_mcp::classify::Modern;
 use enfilade_mcp::envelope::Request;
-use enfilade_mcp::meta::Meta;
 use enfilade_mcp::method::Method;
 use enfilade_mcp::translate::{self, ClientMeta};
 use enfilade_mcp::{Envelope, Era, RpcError, Splice, Version, json};
@@ -35,10 +34,15 @@ impl Handling<'_> {
         request: &Request<'_>,
         method: Option<Method>,
     ) -> Reply {
+        let beginning = match live.begin() {
+            Ok(beginning) => beginning,
+            Err(why) => return Reply::NotServed(why),
+        };
         let entered = match live.enter(&request.id, self.node.limits.calls_per_session_max) {
             Ok(entered) => entered,
             Err(why) => return Reply::error(200, Some(&request.id), &RpcError::invalid_request(why)),
         };
+        drop(beginning);
         let asker = Asker::Session(live, entered.cancelled());
         let planned = tokio::select! {
             biased;
@@ -125,7 +129,7 @@ impl Handling<'_> {
         method: Option<Method>,
         asker: Asker<'_>,
     ) -> Result<Arc<Plan>, RpcError> {
-        let meta = Meta::read(request.params).map_err(|e| RpcError::invalid_params(format!("params: {e}")))?;
+        let meta = request.meta().map_err(|e| RpcError::invalid_params(format!("params: {e}")))?;
         let mut splice = Splice::new(envelope.text);
         let viewer = asker.viewer();
         let route = route::route(self.view, request, method, &viewer, &mut splice).await?;
@@ -134,9 +138,9 @@ impl Handling<'_> {
             .wait_up(site.limits.upstream_wait())
             .await
             .map_err(|error| RpcError::upstream(true, format!("{}: {error}", site.name())))?;
-        let arguments = request.params.and_then(|params| json::get(params, "arguments"));
         let mirrored = match method {
             Some(Method::ToolsCall) if up.profile.era == Era::Modern => {
+                let arguments = request.params.and_then(|params| json::get(params, "arguments"));
                 self.mirrored(&route, arguments, &viewer, asker).await?
             }
             _ => None,
@@ -166,7 +170,7 @@ impl Handling<'_> {
             heard: Mutex::new(now),
             sent: Mutex::default(),
             tasks: self.node.tasks.clone(),
-            _counted: Counted::new(&self.node.calls),
+            counted: Counted::new(&self.node.calls),
             site,
         }))
     }

@@ -50,9 +50,9 @@ impl<'a> Handling<'a> {
         };
         let version = Version::negotiate(&requested);
         let object = |name: &str| json::get(params, name).filter(|text| json::is_object(text)).unwrap_or("{}");
-        let Some(slot) = self.node.slots.mint() else { return Reply::NotServed(NotServed::NotReady) };
-        let fence = match self.node.slots.fence(slot) {
-            Ok(fence) => fence,
+        let slots = &self.node.slots;
+        let (slot, fence) = match slots.mint().and_then(|slot| Ok((slot, slots.fence(slot)?))) {
+            Ok(minted) => minted,
             Err(why) => return Reply::NotServed(why),
         };
         let command = Command::CreateSession(NewSession {

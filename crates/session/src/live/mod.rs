@@ -21,6 +21,7 @@ use parking_lot::Mutex;
 use parts::Parts;
 pub(crate) use parts::UnderWay;
 use questions::{Question, Questions};
+use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -91,10 +92,16 @@ impl Entered {
 
 impl Drop for Entered {
     fn drop(&mut self) {
+        // First: who finds that a session has no calls left finds none counted either.
+        if let Some(plan) = self.call.plan.get() {
+            plan.counted.end();
+        }
         let mut calls = self.live.parts().calls.lock();
         // One that took its place stays.
-        if calls.get(&self.id).is_some_and(|call| Arc::ptr_eq(&call.plan, &self.call.plan)) {
-            calls.remove(&self.id);
+        if let Some((id, call)) = calls.remove_entry(&self.id)
+            && !Arc::ptr_eq(&call.plan, &self.call.plan)
+        {
+            calls.insert(id, call);
         }
         if calls.is_empty() {
             // A session that waits keeps no room for calls.
@@ -166,11 +173,10 @@ impl Live {
         if calls.len() >= most {
             return Err("too many requests of this session are in flight; wait for answers");
         }
-        if calls.contains_key(id) {
+        let Entry::Vacant(free) = calls.entry(id.clone()) else {
             return Err("a request with this id is in flight already; use another id");
-        }
-        let call = InFlight::new(None);
-        calls.insert(id.clone(), call.clone());
+        };
+        let call = free.insert(InFlight::new(None)).clone();
         Ok(Entered { live: self.clone(), id: id.clone(), call })
     }
 
@@ -205,7 +211,7 @@ impl Live {
 
     /// The calls in flight; a batch is one more than its calls.
     pub(crate) fn in_flight(&self) -> usize {
-        self.made().map_or(0, |parts| parts.calls.lock().len() + parts.batches.load(Ordering::Acquire))
+        self.made().map_or(0, |parts| parts.calls.lock().len() + parts.batches.load(Ordering::Acquire) as usize)
     }
 
     /// What was announced before the session was taken up is not known here: its client is to look again.

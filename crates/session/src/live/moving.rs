@@ -5,9 +5,19 @@ use crate::copy::CopyChange;
 use crate::finish::{Back, Outbox, Said};
 use bytes::Bytes;
 use enfilade_mcp::{Id, json};
+use enfilade_registry::NotServed;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{Ordering, fence};
+
+/// A message that is about to begin a call or a batch: whoever closes its slot waits for it.
+pub(crate) struct Beginning(Arc<Live>);
+
+impl Drop for Beginning {
+    fn drop(&mut self) {
+        self.0.parts().beginning.fetch_sub(1, Ordering::AcqRel);
+    }
+}
 
 /// The calls of streams that came with a move: another node finishes them.
 pub(super) fn foreign(streams: &Streams) -> HashMap<Id, InFlight> {
@@ -22,13 +32,27 @@ pub(super) fn foreign(streams: &Streams) -> HashMap<Id, InFlight> {
 impl Live {
     // ---- at the former owner ----
 
-    /// Makes a stream of every call; gives how many calls cannot be handed over yet: they have none, or who is to finish
-    /// them has not begun.
+    /// A message begins a call, which is entered, or a batch, whose stream is opened, before what is returned is dropped.
+    ///
+    /// # Errors
+    /// The slot was closed since it was asked for the session: nothing may begin here.
+    pub(crate) fn begin(self: &Arc<Self>) -> Result<Beginning, NotServed> {
+        self.parts().beginning.fetch_add(1, Ordering::AcqRel);
+        let beginning = Beginning(self.clone());
+        // Each side writes before it looks: either this finds the slot closed, or who has closed it finds this.
+        fence(Ordering::SeqCst);
+        self.gate.begins().map(|()| beginning)
+    }
+
+    /// Makes a stream of every call; gives how many calls cannot be handed over yet: they have not begun, have none, or
+    /// who is to finish them has not begun. The slot is closed.
     pub(crate) fn commit(&self) -> usize {
+        fence(Ordering::SeqCst);
         let Some(parts) = self.made() else { return 0 };
+        // In this order: what begins is a call, or has its stream, before it is not counted here.
+        let mut waiting = parts.beginning.load(Ordering::Acquire) as usize;
         let is_expected = parts.back.as_ref().is_some_and(|back| back.is_expected());
         let calls = parts.calls.lock();
-        let mut waiting = 0;
         for call in calls.values() {
             let is_ready = if call.foreign.is_some() { !is_expected } else { call.streams.load(Ordering::Acquire) };
             if is_ready {

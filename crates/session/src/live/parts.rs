@@ -13,7 +13,7 @@ use crate::viewer::{Scope, Viewer};
 use enfilade_mcp::Id;
 use parking_lot::Mutex;
 use std::collections::{BTreeSet, HashMap};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 pub(super) struct Parts {
@@ -21,7 +21,9 @@ pub(super) struct Parts {
     pub(super) questions: Questions,
     pub(super) calls: Mutex<HashMap<Id, InFlight>>,
     /// Batches under way: some of their calls may not have begun.
-    pub(super) batches: AtomicUsize,
+    pub(super) batches: AtomicU32,
+    /// Messages that are about to begin a call, or a batch.
+    pub(super) beginning: AtomicU32,
     pub(super) bindings: Box<[Binding]>,
     /// To the former owner, which finishes calls that came with a move.
     pub(super) back: Option<Arc<Back>>,
@@ -44,7 +46,8 @@ impl Parts {
             back,
             streams,
             questions: Questions::default(),
-            batches: AtomicUsize::new(0),
+            batches: AtomicU32::new(0),
+            beginning: AtomicU32::new(0),
             bindings: live.view.sites.iter().map(|_| Binding::default()).collect(),
             log_level: Mutex::new(live.facts.log_level().cloned()),
             scope: OnceLock::new(),

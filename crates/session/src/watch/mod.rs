@@ -114,7 +114,7 @@ impl Site {
         };
         match ask::ask(&*up.peer, method, &ask::params(up.profile.era, ""), None, self.deadline()).await {
             // An upstream that answers at all is alive; many do not know `ping`.
-            Ok(_) | Err(AskError::Refused(_)) => Ok(()),
+            Ok(_) | Err(AskError::Refused(_) | AskError::Call(CallError::TooLarge | CallError::NoMemory)) => Ok(()),
             // A busy upstream is not a dead one, and slow calls that opened the breaker do not prove that it is.
             Err(AskError::Call(CallError::Busy | CallError::Open | CallError::Status(400..=499))) => Ok(()),
             Err(error) => Err(error),

@@ -6,14 +6,15 @@ use enfilade_registry::{Fence, NotServed, SessionId, Slot, Term};
 use enfilade_session::copy::{Book, Confirm, Copies, CopyEntry, SessionCopy};
 use enfilade_session::slots::{Held, Slots};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::watch;
+
+type Then = Box<dyn FnOnce() + Send>;
 
 /// One lease for all slots.
 pub struct Lease {
     now: Mutex<(Held, u64)>,
-    /// The lease is lost right after the next message has entered.
-    pause_behind: AtomicBool,
+    /// What happens right after so many more looks whether something may begin.
+    behind: Mutex<Option<(usize, Then)>>,
     changed: watch::Sender<u64>,
     /// How often somebody was told to wait.
     paused: watch::Sender<u64>,
@@ -23,7 +24,7 @@ impl Lease {
     pub fn new(term: u64) -> Self {
         Self {
             now: Mutex::new((Held::Yes, term)),
-            pause_behind: AtomicBool::new(false),
+            behind: Mutex::default(),
             changed: watch::Sender::new(0),
             paused: watch::Sender::new(0),
         }
@@ -39,8 +40,25 @@ impl Lease {
         self.changed.send_modify(|changes| *changes += 1);
     }
 
+    /// The lease is lost right after the next call has begun, for which it is looked twice.
     pub fn pause_behind_next(&self) {
-        self.pause_behind.store(true, Ordering::Release);
+        self.pause_behind(2, || {});
+    }
+
+    /// The lease is lost right after so many looks whether something may begin, and then something happens.
+    pub fn pause_behind(&self, looks: usize, then: impl FnOnce() + Send + 'static) {
+        *self.behind.lock().unwrap() = Some((looks, Box::new(then)));
+    }
+
+    fn looked(&self) {
+        let mut behind = self.behind.lock().unwrap();
+        if let Some((looks, _)) = behind.as_mut() {
+            *looks -= 1;
+        }
+        if let Some((_, then)) = behind.take_if(|(looks, _)| *looks == 0) {
+            self.set(Held::Paused);
+            then();
+        }
     }
 
     /// Resolves when an effect was begun that waits for the lease.
@@ -59,9 +77,7 @@ impl Slots for Lease {
         let now = *self.now.lock().unwrap();
         match now {
             (Held::Yes, term) => {
-                if self.pause_behind.swap(false, Ordering::AcqRel) {
-                    self.set(Held::Paused);
-                }
+                self.looked();
                 Ok(Fence { slot, term: Term(term) })
             }
             (Held::Paused, _) => Err(NotServed::NotReady),
@@ -82,8 +98,8 @@ impl Slots for Lease {
         self.changed.subscribe()
     }
 
-    fn mint(&self) -> Option<Slot> {
-        (self.now.lock().unwrap().0 == Held::Yes).then_some(Slot::MIN)
+    fn mint(&self) -> Result<Slot, NotServed> {
+        (self.now.lock().unwrap().0 == Held::Yes).then_some(Slot::MIN).ok_or(NotServed::NotReady)
     }
 }
 

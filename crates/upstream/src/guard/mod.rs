@@ -47,13 +47,13 @@ impl Guard {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// Makes one call under the guard.
-    pub(crate) async fn call(
-        self: &Arc<Self>,
-        call: impl Future<Output = Result<Exchange, CallError>>,
-    ) -> Result<Exchange, CallError> {
+    /// Makes one call under the guard. It is begun here and not handed over: it is large, and would be moved twice.
+    pub(crate) async fn call<F>(self: &Arc<Self>, call: impl FnOnce() -> F) -> Result<Exchange, CallError>
+    where
+        F: Future<Output = Result<Exchange, CallError>>,
+    {
         let mut permit = self.admit()?;
-        let mut outcome = call.await;
+        let mut outcome = call().await;
         permit.settle(outcome.as_ref().err());
         if let Ok(Exchange::Stream(messages)) = &mut outcome {
             messages.hold(permit);
@@ -70,8 +70,13 @@ impl Guard {
         self.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).map_err(|_| CallError::Busy)?;
         // From here on the permit's drop gives the place back.
         let mut permit = Permit { guard: self.clone(), trial: false };
-        let pass = self.breaker.lock().admit(Instant::now()).ok_or_else(|| self.refusal())?;
-        permit.trial = pass == Pass::Trial;
+        let mut breaker = self.breaker.lock();
+        // Only one that is open asks what time it is.
+        if breaker.is_open() {
+            let pass = breaker.admit(Instant::now());
+            drop(breaker);
+            permit.trial = pass.ok_or_else(|| self.refusal())? == Pass::Trial;
+        }
         Ok(permit)
     }
 
@@ -133,7 +138,7 @@ fn verdict(error: &CallError) -> Verdict {
     match error {
         CallError::Unreachable | CallError::Lost => Verdict::Fails,
         CallError::Status(status) if *status >= 500 => Verdict::Fails,
-        CallError::Status(_) | CallError::TooLarge => Verdict::Works,
+        CallError::Status(_) | CallError::TooLarge | CallError::NoMemory => Verdict::Works,
         CallError::Gone | CallError::Busy | CallError::Open | CallError::Protocol(_) | CallError::Closed => {
             Verdict::Unknown
         }

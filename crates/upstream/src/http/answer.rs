@@ -20,10 +20,12 @@ pub(crate) async fn read(reply: Reply, id: u64, in_session: bool) -> Result<Answ
         return Ok(Answer::Events(reply));
     }
     let status = status.as_u16();
-    let body = reply.collect().await?;
+    let body = reply.collect().await;
     if (200..300).contains(&status) {
-        return whole(body, id).map(Answer::Whole);
+        return whole(body?, id).map(Answer::Whole);
     }
+    // What the status says counts also where there is no room for the text beside it.
+    let body = if body == Err(CallError::NoMemory) { Bytes::new() } else { body? };
     let body = String::from_utf8_lossy(&body);
     refused(status, &body, id, in_session).map(|error| Answer::Whole(Exchange::Answer(error.into())))
 }

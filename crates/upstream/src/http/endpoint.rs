@@ -7,6 +7,7 @@ use super::reply::Reply;
 use crate::config::ConfigError;
 use crate::peer::CallError;
 use bytes::Bytes;
+use enfilade_runtime::Limit;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, LOCATION};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use std::collections::BTreeMap;
@@ -36,7 +37,7 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    pub(crate) fn new(url: &str, headers: &BTreeMap<String, String>) -> Result<Arc<Self>, ConfigError> {
+    pub(crate) fn new(url: &str, headers: &BTreeMap<String, String>, answers: Limit) -> Result<Arc<Self>, ConfigError> {
         let bad = |why: &str| ConfigError::Url { url: url.to_owned(), why: why.to_owned() };
         let parsed: Uri = url.parse().map_err(|_| bad("it is no URL"))?;
         let https = match parsed.scheme_str() {
@@ -55,7 +56,7 @@ impl Endpoint {
         let uri = path.parse().map_err(|_| bad("its path cannot be sent"))?;
         let mut fixed = configured(headers)?;
         fixed.insert(HOST, HeaderValue::from_str(authority.as_str()).map_err(|_| bad("its host cannot be sent"))?);
-        Ok(Arc::new(Self { pool: Pool::new(target), uri, fixed }))
+        Ok(Arc::new(Self { pool: Pool::new(target, answers), uri, fixed }))
     }
 
     /// A POST of one message.

@@ -10,6 +10,7 @@ use crate::backoff;
 use crate::peer::{CallError, Peer};
 use enfilade_mcp::MESSAGE_BYTES_MAX;
 use enfilade_mcp::sse::{Decoded, Decoder, Event};
+use enfilade_runtime::Permit;
 use futures::future::BoxFuture;
 use http::HeaderValue;
 use std::sync::Arc;
@@ -34,6 +35,8 @@ pub(crate) struct EventStream {
     resume: Resume,
     state: State,
     decoder: Decoder,
+    /// The share of the event that is being read, or was handed out last, in what is under way.
+    share: Option<Permit>,
     last_event_id: Option<HeaderValue>,
     retry: Duration,
     /// Failures and fruitless connections in a row.
@@ -71,7 +74,8 @@ impl EventStream {
 
     fn new(state: State, resume: Resume) -> Self {
         let decoder = Decoder::new(MESSAGE_BYTES_MAX);
-        Self { resume, state, decoder, last_event_id: None, retry: RETRY, failures: 0, opened: Instant::now() }
+        let (share, last_event_id) = Default::default();
+        Self { resume, state, decoder, share, last_event_id, retry: RETRY, failures: 0, opened: Instant::now() }
     }
 
     /// Waits for the head of the first answer; false when the upstream has no such stream. Cancel safe.
@@ -101,9 +105,19 @@ impl EventStream {
                     Decoded::TooLarge { .. } => return Some(Err(CallError::TooLarge)),
                 }
             }
+            if self.decoder.held() == 0 {
+                // What was handed out is asked to be followed: its reader is done with it.
+                self.share = None;
+            }
             match &mut self.state {
                 State::Open(reply) => match reply.next().await {
-                    Ok(Some(chunk)) => self.decoder.push(&chunk),
+                    Ok(Some(chunk)) => {
+                        if !reply.covers(&mut self.share, self.decoder.held() + chunk.len()) {
+                            self.disconnected();
+                            return Some(Err(CallError::NoMemory));
+                        }
+                        self.decoder.push(&chunk);
+                    }
                     _ => self.disconnected(),
                 },
                 State::Waiting(until) => {
@@ -149,13 +163,13 @@ impl EventStream {
     }
 
     fn open(&mut self, reply: Reply) {
-        self.decoder = Decoder::new(MESSAGE_BYTES_MAX);
         self.opened = Instant::now();
         self.state = State::Open(reply);
     }
 
     /// The connection is gone: wait as long as asked, or end.
     fn disconnected(&mut self) {
+        (self.decoder, self.share) = (Decoder::new(MESSAGE_BYTES_MAX), None);
         if self.opened.elapsed() >= GOOD_LIFE {
             self.failures = 0;
         }

@@ -11,13 +11,16 @@ use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{Builder, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use tokio::task::coop::unconstrained;
 
 /// The body of every request: one piece, or none.
 pub(crate) type Body = Full<Bytes>;
+
+/// The head of an answer.
+pub(crate) type Head = Result<Response<Incoming>, TrySendError<Request<Body>>>;
 
 /// A connection. Dropping it closes it.
 pub(crate) struct Link {
@@ -42,13 +45,15 @@ impl Link {
         &self.signal
     }
 
-    /// Sends a request and waits for the head of its answer.
-    pub(crate) async fn send(
-        &mut self,
-        request: Request<Body>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<Body>>> {
+    /// Hands a request to the connection, which [`Link::head`] drives. Not asynchronous itself, for a request is large and
+    /// each future that takes one keeps room for it.
+    pub(crate) fn begin(&mut self, request: Request<Body>) -> impl Future<Output = Head> + Send + use<> {
         // Only driving brings the answer on, so waiting for it needs no waker, and must not be put off for fairness.
-        let mut answer = pin!(unconstrained(self.sender.try_send_request(request)));
+        unconstrained(self.sender.try_send_request(request))
+    }
+
+    /// Waits for the head of the answer to the request that was begun.
+    pub(crate) async fn head(&mut self, mut answer: Pin<&mut impl Future<Output = Head>>) -> Head {
         poll_fn(|context| {
             self.drive(context);
             quietly(|quiet| answer.as_mut().poll(quiet))

@@ -47,7 +47,7 @@ pub(crate) struct Http {
 
 impl Http {
     pub(crate) fn new(common: Arc<Common>, url: &str) -> Result<Self, ConfigError> {
-        let endpoint = Endpoint::new(url, &common.config.headers)?;
+        let endpoint = Endpoint::new(url, &common.config.headers, common.answers.clone())?;
         let modern = Modern::new(common.clone(), endpoint.clone());
         Ok(Self { common, endpoint, modern, sessions: Mutex::default() })
     }

@@ -54,7 +54,7 @@ impl Peer for Modern {
     }
 
     fn call<'a>(&'a self, call: Call<'a>) -> BoxFuture<'a, Result<Exchange, CallError>> {
-        Box::pin(self.common.guard.call(self.exchange(call)))
+        Box::pin(self.common.guard.call(|| self.exchange(call)))
     }
 
     /// Modern clients send no notifications and answer no requests over HTTP.

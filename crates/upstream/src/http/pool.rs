@@ -5,10 +5,12 @@ use super::link::{Body, Link};
 use super::signal::Signal;
 use crate::peer::CallError;
 use bytes::Bytes;
+use enfilade_runtime::{Limit, Permit};
 use http::{Request, Response};
 use hyper::body::{Frame, Incoming};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -30,6 +32,8 @@ pub(crate) struct Pool {
     /// Those that read the ends of streams, and the one that gives up idle connections.
     tasks: Mutex<JoinSet<()>>,
     closed: AtomicBool,
+    /// Bytes of large answers under way.
+    answers: Limit,
 }
 
 #[derive(Default)]
@@ -47,9 +51,9 @@ pub(crate) struct Lease {
 }
 
 impl Pool {
-    pub(crate) fn new(target: Target) -> Arc<Self> {
+    pub(crate) fn new(target: Target, answers: Limit) -> Arc<Self> {
         let (idle, signals, tasks) = Default::default();
-        Arc::new(Self { target, idle, signals, tasks, closed: AtomicBool::new(false) })
+        Arc::new(Self { target, idle, signals, tasks, closed: AtomicBool::new(false), answers })
     }
 
     /// Sends a request and waits for the head of its answer. A request that a closing connection certainly did not
@@ -60,7 +64,8 @@ impl Pool {
     ) -> Result<(Response<Incoming>, Lease), CallError> {
         loop {
             let (mut link, reused) = self.checkout().await?;
-            match link.send(request).await {
+            let answer = pin!(link.begin(request));
+            match link.head(answer).await {
                 Ok(response) => return Ok((response, Lease { pool: self.clone(), link })),
                 Err(mut failed) => match failed.take_message() {
                     // Each round uses up an idle connection, so this ends.
@@ -166,6 +171,11 @@ impl Lease {
         self.link.frame(body).await
     }
 
+    /// Counts so many bytes of the answer; false where there is no room for them.
+    pub(crate) fn covers(&self, share: &mut Option<Permit>, bytes: usize) -> bool {
+        self.pool.answers.covers(share, bytes)
+    }
+
     /// The answer was read to its end: the connection may be used again.
     pub(crate) fn give_back(mut self) {
         if self.link.rest() {
@@ -201,7 +211,7 @@ mod tests {
     async fn a_connection_that_nobody_uses_is_closed() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/mcp", listener.local_addr().unwrap());
-        let endpoint = Endpoint::new(&url, &BTreeMap::new()).unwrap();
+        let endpoint = Endpoint::new(&url, &BTreeMap::new(), Limit::new(1)).unwrap();
         let started = Instant::now();
         let request = endpoint.post(Bytes::from_static(b"ping"));
         let (reply, mut stream) = futures::join!(endpoint.send(request), answer_one(&listener));

@@ -4,6 +4,7 @@ use super::pool::Lease;
 use crate::peer::CallError;
 use bytes::{Bytes, BytesMut};
 use enfilade_mcp::MESSAGE_BYTES_MAX;
+use enfilade_runtime::Permit;
 use futures::FutureExt;
 use http::{HeaderMap, Response, StatusCode, header};
 use hyper::body::{Body, Incoming};
@@ -48,10 +49,14 @@ impl Reply {
             return Err(CallError::TooLarge);
         }
         let mut first = Bytes::new();
-        let mut all = BytesMut::new();
+        let (mut all, mut share) = (BytesMut::new(), None);
         while let Some(chunk) = self.next().await? {
-            if first.len() + all.len() + chunk.len() > MESSAGE_BYTES_MAX {
+            let bytes = first.len() + all.len() + chunk.len();
+            if bytes > MESSAGE_BYTES_MAX {
                 return Err(CallError::TooLarge);
+            }
+            if !self.covers(&mut share, bytes) {
+                return Err(CallError::NoMemory);
             }
             if first.is_empty() && all.is_empty() {
                 first = chunk;
@@ -67,7 +72,12 @@ impl Reply {
             all.extend_from_slice(&chunk);
         }
         self.lease.give_back();
-        Ok(if all.is_empty() { first } else { all.freeze() })
+        Ok(Permit::keep(share, if all.is_empty() { first } else { all.freeze() }))
+    }
+
+    /// Counts so many bytes of what was read; false where there is no memory for them.
+    pub(crate) fn covers(&self, share: &mut Option<Permit>, bytes: usize) -> bool {
+        self.lease.covers(share, bytes)
     }
 
     /// The next piece of the body; nothing at its end. Cancel safe.

@@ -147,7 +147,7 @@ impl Peer for Session {
     }
 
     fn call<'a>(&'a self, call: Call<'a>) -> BoxFuture<'a, Result<Exchange, CallError>> {
-        Box::pin(self.common.guard.call(self.exchange(call)))
+        Box::pin(self.common.guard.call(|| self.exchange(call)))
     }
 
     fn send(&self, message: Bytes) -> BoxFuture<'_, Result<(), CallError>> {

@@ -186,6 +186,7 @@ impl Inner {
         match line {
             Decoded::Message(line) => {
                 let line = Bytes::from(line);
+                let Some(line) = self.common.answers.hold(line.clone()) else { return self.no_memory_for(&line) };
                 let Ok(text) = std::str::from_utf8(&line) else {
                     tracing::warn!(upstream, "a line of the process is not UTF-8");
                     return;
@@ -197,6 +198,21 @@ impl Inner {
             Decoded::TooLong { bytes, head } => {
                 let for_call = self.routes.lock().too_large(&head);
                 tracing::warn!(upstream, bytes, for_call, "a message of the process is over the limit");
+            }
+        }
+    }
+
+    /// The calls whose answers these are end without them.
+    fn no_memory_for(&self, line: &[u8]) {
+        for part in wire::split(std::str::from_utf8(line).unwrap_or_default()) {
+            match wire::sort(part) {
+                wire::Sort::Response(Some(id)) => {
+                    let queue = self.routes.lock().end(id);
+                    queue.into_iter().for_each(|queue| queue.end(Some(CallError::NoMemory)));
+                }
+                wire::Sort::Request { id, .. } => self.answer(wire::refusal(&id)),
+                wire::Sort::Response(None) | wire::Sort::Notification { .. } => self.common.count_dropped(1),
+                wire::Sort::Nothing => {}
             }
         }
     }

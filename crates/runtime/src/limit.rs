@@ -1,6 +1,7 @@
 //! A bound on how much of something there is at a time: connections, requests, bytes. Past it, the answer is no.
 
-use enfilade_runtime::Pressure;
+use crate::pressure::Pressure;
+use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
@@ -8,9 +9,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 /// may be as large.
 const MESSAGES_PART: u64 = 4;
 
+/// Answers and forwarded messages below this size are not counted: calls in flight bound them.
+pub const COUNTED_BYTES: usize = 4096;
+
 /// The bound; clones share it.
 #[derive(Debug, Clone)]
-pub(crate) struct Limit(Arc<Counter>);
+pub struct Limit(Arc<Counter>);
 
 #[derive(Debug)]
 struct Counter {
@@ -59,49 +63,95 @@ impl Counter {
 }
 
 impl Limit {
-    pub(crate) fn new(max: usize) -> Self {
+    /// A bound on what costs next to nothing by itself.
+    #[must_use]
+    pub fn new(max: usize) -> Self {
         Self(Arc::new(Counter { now: AtomicUsize::new(0), max, memory: None }))
     }
 
     /// A bound on bytes that are kept in memory.
-    pub(crate) fn of_memory(max: usize, pressure: Pressure) -> Self {
+    #[must_use]
+    pub fn of_memory(max: usize, pressure: Pressure) -> Self {
         let left =
             Left { pressure, turn: AtomicU64::new(0), held: AtomicUsize::new(0), at_end: AtomicBool::new(false) };
         Self(Arc::new(Counter { now: AtomicUsize::new(0), max, memory: Some(left) }))
     }
 
     /// A share of one, or nothing when the bound is reached.
-    pub(crate) fn enter(&self) -> Option<Permit> {
+    #[must_use]
+    pub fn enter(&self) -> Option<Permit> {
         let mut permit = self.empty();
         permit.grow(1).then_some(permit)
     }
 
     /// How much there is.
-    pub(crate) fn now(&self) -> usize {
+    #[must_use]
+    pub fn now(&self) -> usize {
         self.0.now.load(Ordering::Relaxed)
     }
 
     /// How much there may be.
-    pub(crate) fn max(&self) -> usize {
+    #[must_use]
+    pub fn max(&self) -> usize {
         self.0.max
     }
 
+    /// Counts an answer of which so many bytes are there; false where there is no room for them. Small ones are not counted.
+    #[must_use]
+    pub fn covers(&self, share: &mut Option<Permit>, bytes: usize) -> bool {
+        if bytes < COUNTED_BYTES {
+            *share = None;
+            return true;
+        }
+        let share = share.get_or_insert_with(|| self.empty());
+        share.shrink(share.held.saturating_sub(bytes));
+        share.grow(bytes - share.held)
+    }
+
+    /// The same answer, which counts until nobody has it any more; nothing where there is no room for it.
+    #[must_use]
+    pub fn hold(&self, answer: Bytes) -> Option<Bytes> {
+        let mut share = None;
+        self.covers(&mut share, answer.len()).then(|| Permit::keep(share, answer))
+    }
+
+    /// As [`Limit::hold`], whatever room there is: for an answer that was counted before.
+    #[must_use]
+    pub fn pass(&self, answer: Bytes) -> Bytes {
+        let mut share = None;
+        if answer.len() >= COUNTED_BYTES {
+            self.0.now.fetch_add(answer.len(), Ordering::Relaxed);
+            share = Some(Permit { counter: self.0.clone(), held: answer.len() });
+        }
+        Permit::keep(share, answer)
+    }
+
     /// A share of nothing yet.
-    pub(crate) fn empty(&self) -> Permit {
+    #[must_use]
+    pub fn empty(&self) -> Permit {
         Permit { counter: self.0.clone(), held: 0 }
     }
 }
 
 /// A share, given back when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Permit {
+pub struct Permit {
     counter: Arc<Counter>,
     held: usize,
 }
 
 impl Permit {
+    /// The same bytes, which have the share until the last reference to them is gone.
+    #[must_use]
+    pub fn keep(share: Option<Self>, bytes: Bytes) -> Bytes {
+        match share {
+            Some(share) => Bytes::from_owner(Kept { bytes, _share: share }),
+            None => bytes,
+        }
+    }
+
     /// Takes `more`; false, and nothing taken, where that would pass the bound.
-    pub(crate) fn grow(&mut self, more: usize) -> bool {
+    pub fn grow(&mut self, more: usize) -> bool {
         // Relaxed: the number alone is shared, nothing is published with it.
         let before = self.counter.now.fetch_add(more, Ordering::Relaxed);
         if before.saturating_add(more) > self.counter.bound(before) {
@@ -113,18 +163,21 @@ impl Permit {
     }
 
     /// Gives back `less`, or all of it where less is held.
-    pub(crate) fn shrink(&mut self, less: usize) {
+    pub fn shrink(&mut self, less: usize) {
         let less = less.min(self.held);
         self.counter.now.fetch_sub(less, Ordering::Relaxed);
         self.held -= less;
     }
 
     /// Hands over all that is held.
-    pub(crate) fn take(&mut self) -> Self {
+    #[must_use]
+    pub fn take(&mut self) -> Self {
         Self { counter: self.counter.clone(), held: std::mem::take(&mut self.held) }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    /// True when nothing is held.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
         self.held == 0
     }
 }
@@ -135,10 +188,22 @@ impl Drop for Permit {
     }
 }
 
+/// Bytes with their share.
+struct Kept {
+    bytes: Bytes,
+    _share: Permit,
+}
+
+impl AsRef<[u8]> for Kept {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use enfilade_runtime::Memory;
+    use crate::pressure::Memory;
 
     #[test]
     fn what_is_refused_takes_nothing_and_what_is_dropped_comes_back() {
@@ -186,5 +251,36 @@ mod tests {
         held.shrink(250);
         pressure.measured(Memory { used_bytes: 6000, max_bytes: 6400 });
         assert!(!held.grow(51) && held.grow(50), "what was given back is not taken again");
+    }
+
+    #[test]
+    fn an_answer_counts_as_long_as_it_is_held() {
+        let (limit, large) = (Limit::new(100_000), Bytes::from(vec![b'x'; 60_000]));
+        let first = limit.hold(large.clone()).expect("there is room");
+        assert!(first == large && first.as_ptr() == large.as_ptr(), "it is not copied");
+        assert_eq!((limit.hold(large.clone()), limit.now()), (None, 60_000));
+        assert_eq!(limit.hold(Bytes::from_static(b"small")).as_deref(), Some(&b"small"[..]));
+        let passed = limit.pass(large);
+        assert_eq!(limit.now(), 120_000);
+        let part = first.slice(1..2);
+        drop((first, passed));
+        assert_eq!(limit.now(), 60_000, "a part of it keeps all of it");
+        drop(part);
+        assert_eq!(limit.now(), 0);
+    }
+
+    #[test]
+    fn an_answer_that_grows_is_counted_as_it_grows() {
+        let (limit, mut share) = (Limit::new(10_000), None);
+        for (bytes, fits, now) in [
+            (COUNTED_BYTES - 1, true, 0),
+            (COUNTED_BYTES, true, COUNTED_BYTES),
+            (10_000, true, 10_000),
+            (10_001, false, 10_000),
+            (5000, true, 5000),
+            (1, true, 0),
+        ] {
+            assert_eq!((limit.covers(&mut share, bytes), limit.now()), (fits, now), "{bytes}");
+        }
     }
 }
